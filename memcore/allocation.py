@@ -1,0 +1,87 @@
+"""Dynamic memory allocation: which slots are in use, and where to write next."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import mul
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memcore.errors import check_shapes
+from memcore.numerics import exclusive_cumulative_product
+
+__all__ = ["allocation_weighting", "retention", "usage"]
+
+
+def retention(
+    free_gates: Float[Tensor, "R"], read_weights: Float[Tensor, "R N"]
+) -> Float[Tensor, "N"]:
+    """How much of each slot is kept by the free gates of the heads that read it.
+
+    ``ψ = Π_r (1 − f_r w_r)``. Graves et al. 2016, Methods, "Dynamic memory allocation".
+
+    Args:
+        free_gates: ``[R]``, in [0, 1].
+        read_weights: ``[R, N]``, the read weightings of the step before, each on the
+            sub-simplex.
+
+    Returns:
+        ``[N]``, in [0, 1].
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+    """
+    check_shapes(free_gates=(free_gates, "R"), read_weights=(read_weights, "R N"))
+    # One multiplication a head: the gradient of torch.prod looks for zeros on the host.
+    return reduce(mul, (1 - free_gates[:, None] * read_weights).unbind(0))
+
+
+def usage(
+    previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"], retention: Float[Tensor, "N"]
+) -> Float[Tensor, "N"]:
+    """How much each slot is in use, after the last step's write and the heads' releases.
+
+    ``u = (u' + w − u'∘w) ∘ ψ``. Graves et al. 2016, Methods, "Dynamic memory allocation".
+
+    Args:
+        previous: ``[N]``, the usage of the step before, in [0, 1].
+        write_weights: ``[N]``, the write weighting of the step before, on the sub-simplex.
+        retention: ``[N]``, in [0, 1], as `retention` gives it.
+
+    Returns:
+        ``[N]``, in [0, 1].
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+    """
+    check_shapes(
+        previous=(previous, "N"), write_weights=(write_weights, "N"), retention=(retention, "N")
+    )
+    # u + (1 − u) w is u + w − u w, and cannot leave [0, 1] by rounding.
+    return (previous + (1 - previous) * write_weights) * retention
+
+
+def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """Weight the slots to write to, the least used first.
+
+    With φ the slots in ascending order of usage, ``a[φ_j] = (1 − u[φ_j]) Π_{i<j} u[φ_i]``.
+    Graves et al. 2016, Methods, "Dynamic memory allocation". The order carries no gradient.
+
+    Args:
+        usage: ``[N]``, in [0, 1]. Of equal usages the lowest slot comes first.
+
+    Returns:
+        ``[N]``, non-negative with sum ``1 − Π u``: 1 where a slot is free, 0 where all are full.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+
+    >>> allocation_weighting(torch.tensor([1.0, 0.5, 0.0]))
+    tensor([0., 0., 1.])
+    """
+    check_shapes(usage=(usage, "N"))
+    ascending, order = usage.sort(dim=-1, stable=True)
+    weights = (1 - ascending) * exclusive_cumulative_product(ascending)
+    return torch.zeros_like(weights).scatter(-1, order, weights)

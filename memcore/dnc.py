@@ -1,0 +1,241 @@
+"""The Differentiable Neural Computer: one step of its memory, for one example.
+
+Graves et al. 2016, "Hybrid computing using a neural network with dynamic external memory",
+Nature 538. Batch it with ``torch.func.vmap(dnc.step)``.
+
+Axes: N slots, W word size, R read heads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memcore.access import erase_and_add, read, read_weighting, write_weighting
+from memcore.allocation import allocation_weighting, retention, usage
+from memcore.content import content_weighting
+from memcore.errors import MemcoreError, check_float_dtype, check_shapes, check_size
+from memcore.linkage import directional_weightings, link, precedence
+from memcore.numerics import oneplus
+
+__all__ = [
+    "DNCInterface",
+    "DNCState",
+    "init_state",
+    "interface_size",
+    "interface_sizes",
+    "parse_interface",
+    "step",
+]
+
+
+class DNCState(NamedTuple):
+    """All that a DNC's memory carries from one step to the next."""
+
+    memory: Tensor  # [N, W], unbounded
+    usage: Tensor  # [N], in [0, 1]
+    precedence: Tensor  # [N], on the sub-simplex
+    link: Tensor  # [N, N], in [0, 1], diagonal 0
+    read_weights: Tensor  # [R, N], each row on the sub-simplex
+    write_weights: Tensor  # [N], on the sub-simplex
+
+
+class DNCInterface(NamedTuple):
+    """What a controller tells the memory at one step."""
+
+    read_keys: Tensor  # [R, W], unbounded
+    read_strengths: Tensor  # [R], in [1, ∞)
+    write_key: Tensor  # [W], unbounded
+    write_strength: Tensor  # [], in [1, ∞)
+    erase_vector: Tensor  # [W], in [0, 1]
+    write_vector: Tensor  # [W], unbounded
+    free_gates: Tensor  # [R], in [0, 1]
+    allocation_gate: Tensor  # [], in [0, 1]
+    write_gate: Tensor  # [], in [0, 1]
+    read_modes: Tensor  # [R, 3], rows on the simplex: backward, content, forward
+
+
+def interface_sizes(word_size: int, read_heads: int) -> dict[str, int]:
+    """How many numbers of the interface vector each field of `DNCInterface` takes, in order.
+
+    Raises:
+        MemcoreError: a size below 1.
+    """
+    check_size("word_size", word_size)
+    check_size("read_heads", read_heads)
+    sizes = (read_heads * word_size, read_heads, word_size, 1, word_size, word_size)
+    sizes += (read_heads, 1, 1, 3 * read_heads)
+    return dict(zip(DNCInterface._fields, sizes, strict=True))
+
+
+def interface_size(word_size: int, read_heads: int) -> int:
+    """Length of the interface vector, ``R·W + 3·W + 5·R + 3``.
+
+    Raises:
+        MemcoreError: a size below 1.
+
+    >>> interface_size(word_size=10, read_heads=2)
+    63
+    """
+    return sum(interface_sizes(word_size, read_heads).values())
+
+
+def parse_interface(
+    vector: Float[Tensor, "interface"], word_size: int, read_heads: int
+) -> DNCInterface:
+    """Split an interface vector and bring each part into its range.
+
+    Strengths by `oneplus`, erase vector and gates by the sigmoid, read modes by the softmax;
+    keys and write vector as they are. Graves et al. 2016, Methods, "Interface parameters".
+
+    Args:
+        vector: ``[R·W + 3·W + 5·R + 3]``, unbounded, in the order of `interface_sizes`.
+        word_size: W.
+        read_heads: R.
+
+    Returns:
+        The interface, each field in the range that `DNCInterface` gives.
+
+    Raises:
+        MemcoreError: wrong rank, size or dtype.
+    """
+    sizes = interface_sizes(word_size, read_heads)
+    length = check_shapes(vector=(vector, "interface"))["interface"]
+    if length != sum(sizes.values()):
+        raise MemcoreError(
+            f"vector: expected {sum(sizes.values())} elements for word_size {word_size} and "
+            f"read_heads {read_heads}, got {length}"
+        )
+    parts = DNCInterface(*vector.split(list(sizes.values())))
+    return DNCInterface(
+        read_keys=parts.read_keys.reshape(read_heads, word_size),
+        read_strengths=oneplus(parts.read_strengths),
+        write_key=parts.write_key,
+        write_strength=oneplus(parts.write_strength).squeeze(0),
+        erase_vector=parts.erase_vector.sigmoid(),
+        write_vector=parts.write_vector,
+        free_gates=parts.free_gates.sigmoid(),
+        allocation_gate=parts.allocation_gate.sigmoid().squeeze(0),
+        write_gate=parts.write_gate.sigmoid().squeeze(0),
+        read_modes=parts.read_modes.reshape(read_heads, 3).softmax(-1),
+    )
+
+
+def init_state(
+    slots: int,
+    word_size: int,
+    read_heads: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | int | None = None,
+) -> DNCState:
+    """The state before the first step: an empty memory, nothing used, written or read.
+
+    Args:
+        slots: N.
+        word_size: W.
+        read_heads: R.
+        dtype: float32 or float64.
+        device: PyTorch's convention.
+
+    Returns:
+        A state of zeros.
+
+    Raises:
+        MemcoreError: a size below 1 or another dtype.
+    """
+    check_size("slots", slots)
+    check_size("word_size", word_size)
+    check_size("read_heads", read_heads)
+    check_float_dtype("dtype", dtype)
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=device)
+
+    return DNCState(
+        memory=zeros(slots, word_size),
+        usage=zeros(slots),
+        precedence=zeros(slots),
+        link=zeros(slots, slots),
+        read_weights=zeros(read_heads, slots),
+        write_weights=zeros(slots),
+    )
+
+
+def step(state: DNCState, interface: DNCInterface) -> tuple[Float[Tensor, "R W"], DNCState]:
+    """Write to the memory, then read from it: one step of one example.
+
+    Graves et al. 2016, Methods; in order: usage from the step before, allocation, write
+    weighting, the write, links, precedence, read weightings on the memory just written.
+
+    Args:
+        state: as `init_state` or an earlier step gives it; not changed.
+        interface: as `parse_interface` gives it.
+
+    Returns:
+        ``(read_vectors [R, W], state)``, every field of the state in the range that `DNCState`
+        gives.
+
+    Raises:
+        TypeError: ``state`` or ``interface`` of another type.
+        MemcoreError: a field of the wrong rank, size, dtype or device.
+    """
+    _check_step(state, interface)
+    kept = retention(interface.free_gates, state.read_weights)
+    used = usage(state.usage, state.write_weights, kept)
+    write_content = content_weighting(
+        state.memory, interface.write_key[None], interface.write_strength[None]
+    )
+    write_weights = write_weighting(
+        write_content[0],
+        allocation_weighting(used),
+        interface.allocation_gate,
+        interface.write_gate,
+    )
+    memory = erase_and_add(
+        state.memory, write_weights, interface.erase_vector, interface.write_vector
+    )
+    links = link(state.link, write_weights, state.precedence)
+    forward, backward = directional_weightings(links, state.read_weights)
+    read_content = content_weighting(memory, interface.read_keys, interface.read_strengths)
+    read_weights = read_weighting(backward, read_content, forward, interface.read_modes)
+    return read(memory, read_weights), DNCState(
+        memory=memory,
+        usage=used,
+        precedence=precedence(state.precedence, write_weights),
+        link=links,
+        read_weights=read_weights,
+        write_weights=write_weights,
+    )
+
+
+def _check_step(state: DNCState, interface: DNCInterface) -> None:
+    for name, value, kind in (
+        ("state", state, DNCState),
+        ("interface", interface, DNCInterface),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
+    check_shapes(
+        **{
+            "state.memory": (state.memory, "N W"),
+            "state.usage": (state.usage, "N"),
+            "state.precedence": (state.precedence, "N"),
+            "state.link": (state.link, "N N"),
+            "state.read_weights": (state.read_weights, "R N"),
+            "state.write_weights": (state.write_weights, "N"),
+            "interface.read_keys": (interface.read_keys, "R W"),
+            "interface.read_strengths": (interface.read_strengths, "R"),
+            "interface.write_key": (interface.write_key, "W"),
+            "interface.write_strength": (interface.write_strength, ""),
+            "interface.erase_vector": (interface.erase_vector, "W"),
+            "interface.write_vector": (interface.write_vector, "W"),
+            "interface.free_gates": (interface.free_gates, "R"),
+            "interface.allocation_gate": (interface.allocation_gate, ""),
+            "interface.write_gate": (interface.write_gate, ""),
+            "interface.read_modes": (interface.read_modes, "R 3"),
+        }
+    )

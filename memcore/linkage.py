@@ -1,0 +1,88 @@
+"""Temporal linkage: in which order the slots were written."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memcore.errors import check_shapes
+
+__all__ = ["directional_weightings", "link", "precedence"]
+
+
+def precedence(
+    previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"]
+) -> Float[Tensor, "N"]:
+    """How much each slot was the one written last.
+
+    ``p = (1 − Σ w) p' + w``. Graves et al. 2016, Methods, "Temporal memory linkage".
+
+    Args:
+        previous: ``[N]``, the precedence of the step before, on the sub-simplex.
+        write_weights: ``[N]``, this step's write weighting, on the sub-simplex.
+
+    Returns:
+        ``[N]``, non-negative, sums to at most 1.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+    """
+    check_shapes(previous=(previous, "N"), write_weights=(write_weights, "N"))
+    return (1 - write_weights.sum()) * previous + write_weights
+
+
+def link(
+    previous: Float[Tensor, "N N"],
+    write_weights: Float[Tensor, "N"],
+    previous_precedence: Float[Tensor, "N"],
+) -> Float[Tensor, "N N"]:
+    """Update the temporal links: ``link[i, j]`` is how much slot i was written right after j.
+
+    ``L[i, j] = (1 − w_i − w_j) L'[i, j] + w_i p'_j``, the diagonal 0. Graves et al. 2016,
+    Methods, "Temporal memory linkage".
+
+    Args:
+        previous: ``[N, N]``, the links of the step before.
+        write_weights: ``[N]``, this step's write weighting, on the sub-simplex.
+        previous_precedence: ``[N]``, the precedence of the step **before**; today's would link
+            each slot to itself.
+
+    Returns:
+        ``[N, N]``, in [0, 1], diagonal 0, each row sum at most 1, and with this step's
+        precedence p each column ``Σ_i L[i, j] + p_j`` at most 1.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+    """
+    check_shapes(
+        previous=(previous, "N N"),
+        write_weights=(write_weights, "N"),
+        previous_precedence=(previous_precedence, "N"),
+    )
+    after, before = write_weights[:, None], write_weights[None, :]
+    links = (1 - after - before) * previous + after * previous_precedence[None, :]
+    diagonal = torch.eye(write_weights.shape[0], dtype=torch.bool, device=links.device)
+    return links.masked_fill(diagonal, 0)
+
+
+def directional_weightings(
+    link: Float[Tensor, "N N"], read_weights: Float[Tensor, "R N"]
+) -> tuple[Float[Tensor, "R N"], Float[Tensor, "R N"]]:
+    """Where each head goes by following the links from where it read last.
+
+    Forward ``f = L w``, to the slots written next; backward ``b = Lᵀ w``, to those written
+    before. Graves et al. 2016, Methods, "Temporal memory linkage".
+
+    Args:
+        link: ``[N, N]``, as `link` gives it.
+        read_weights: ``[R, N]``, the read weightings of the step before, on the sub-simplex.
+
+    Returns:
+        ``(forward [R, N], backward [R, N])``, non-negative, each row sums to at most 1.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+    """
+    check_shapes(link=(link, "N N"), read_weights=(read_weights, "R N"))
+    return read_weights @ link.mT, read_weights @ link

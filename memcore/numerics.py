@@ -1,0 +1,65 @@
+"""Primitives whose gradients stay finite where the textbook forms divide by zero."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+__all__ = ["exclusive_cumulative_product", "oneplus", "safe_norm"]
+
+NORM_EPSILON = 1e-6
+
+
+def safe_norm(
+    vectors: Float[Tensor, "*axes W"], epsilon: float = NORM_EPSILON
+) -> Float[Tensor, "*axes 1"]:
+    """Euclidean norm along the last axis with a gradient that is bounded everywhere.
+
+    ``√(Σ x² + ε)``: at zero it is ``√ε``, and its gradient there is 0, not NaN. Finite while
+    the squared norm is (entries below about 1e18 in float32).
+
+    Args:
+        vectors: ``[..., W]``, unbounded.
+        epsilon: what is added under the root.
+
+    Returns:
+        ``[..., 1]``, at least ``√ε``.
+    """
+    return (vectors.square().sum(-1, keepdim=True) + epsilon).sqrt()
+
+
+def oneplus(values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+    """``1 + log(1 + eˣ)``, which maps the reals to strengths in [1, ∞).
+
+    Graves et al. 2016, Methods, "Interface parameters".
+
+    >>> oneplus(torch.tensor([0.0]))
+    tensor([1.6931])
+    """
+    return 1 + softplus(values)
+
+
+def exclusive_cumulative_product(factors: Float[Tensor, "*axes N"]) -> Float[Tensor, "*axes N"]:
+    """Products of the elements before each one along the last axis: ``y_j = Π_{i<j} x_i``.
+
+    The gradient of a cumulative product is usually found by dividing by the factors, which is
+    zero times infinity at a factor of exactly 0. Here it is summed in the logarithm of the
+    factors, moved off zero by the square root of the smallest normal number: first and second
+    derivatives are finite and right at zero, nothing branches on values (so it can be vmapped
+    and compiled), and the result differs from the exact one by rounding only.
+
+    Args:
+        factors: ``[..., N]``, non-negative.
+
+    Returns:
+        ``[..., N]``, the first entry 1; non-increasing where the factors are at most 1.
+
+    >>> exclusive_cumulative_product(torch.tensor([0.5, 0.5, 0.0, 0.5]))
+    tensor([1.0000, 0.5000, 0.2500, 0.0000])
+    """
+    offset = torch.finfo(factors.dtype).tiny ** 0.5
+    logarithms = (factors[..., :-1] + offset).log()
+    before = torch.cat([torch.zeros_like(factors[..., :1]), logarithms], dim=-1)
+    return before.cumsum(-1).exp()

@@ -1,0 +1,23 @@
+"""For those who test addressing, ours or their own: an oracle, assertions and strategies.
+
+`oracle` needs NumPy only; the hypothesis strategies need the extra ``memcore[testing]`` and
+are imported from `memcore.testing.strategies`.
+"""
+
+from memcore.testing import oracle
+from memcore.testing.invariants import (
+    assert_dnc_state,
+    assert_finite,
+    assert_simplex,
+    assert_subsimplex,
+)
+from memcore.testing.oracle import complex_step_derivative
+
+__all__ = [
+    "assert_dnc_state",
+    "assert_finite",
+    "assert_simplex",
+    "assert_subsimplex",
+    "complex_step_derivative",
+    "oracle",
+]

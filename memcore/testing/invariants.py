@@ -1,0 +1,61 @@
+"""Assertions on weightings and states, with tolerances that fit the dtype."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memcore.dnc import DNCState
+
+__all__ = ["assert_dnc_state", "assert_finite", "assert_simplex", "assert_subsimplex"]
+
+
+def _tolerance(tensor: Tensor) -> float:
+    return 64 * torch.finfo(tensor.dtype).eps
+
+
+def assert_finite(tensor: Tensor, name: str = "tensor") -> None:
+    """Assert that no element is NaN or infinite."""
+    bad = int((~tensor.isfinite()).sum())
+    assert bad == 0, f"{name}: {bad} of {tensor.numel()} elements are not finite"
+
+
+def _assert_range(tensor: Tensor, name: str, low: float, high: float) -> None:
+    assert_finite(tensor, name)
+    slack = _tolerance(tensor)
+    smallest, largest = tensor.min().item(), tensor.max().item()
+    assert smallest >= low - slack, f"{name}: smallest element {smallest} is under {low}"
+    assert largest <= high + slack, f"{name}: largest element {largest} is over {high}"
+
+
+def assert_subsimplex(weights: Tensor, name: str = "weights") -> None:
+    """Assert that each row ``[..., N]`` is non-negative and sums to at most 1."""
+    _assert_range(weights, name, 0, 1)
+    largest = weights.sum(-1).max().item()
+    assert largest <= 1 + _tolerance(weights), f"{name}: a row sums to {largest}, over 1"
+
+
+def assert_simplex(weights: Tensor, name: str = "weights") -> None:
+    """Assert that each row ``[..., N]`` is non-negative and sums to 1."""
+    assert_subsimplex(weights, name)
+    smallest = weights.sum(-1).min().item()
+    assert smallest >= 1 - _tolerance(weights), f"{name}: a row sums to {smallest}, under 1"
+
+
+def assert_dnc_state(state: DNCState) -> None:
+    """Assert every invariant of a DNC's state, for one example or batched.
+
+    All finite; usage in [0, 1]; write weights, read weights and precedence on the sub-simplex;
+    links in [0, 1] with a diagonal of zeros, each row summing to at most 1, and each column
+    together with its slot's precedence summing to at most 1.
+    """
+    assert_finite(state.memory, "memory")
+    _assert_range(state.usage, "usage", 0, 1)
+    assert_subsimplex(state.write_weights, "write_weights")
+    assert_subsimplex(state.read_weights, "read_weights")
+    assert_subsimplex(state.precedence, "precedence")
+    assert_subsimplex(state.link, "link")
+    diagonal = state.link.diagonal(dim1=-2, dim2=-1)
+    assert not diagonal.any(), f"link: the diagonal holds {diagonal.abs().max().item()}, not 0"
+    columns = state.link.sum(-2) + state.precedence
+    _assert_range(columns, "column sums of link plus precedence", 0, 1)

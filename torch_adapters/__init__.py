@@ -1,0 +1,6 @@
+"""Thin ``nn.Module`` wrappers that thread memcore's state through a recurrent controller."""
+
+from torch_adapters.dnc import DNC
+from torch_adapters.state import detach_state, select_state, state_from_dict, state_to_dict
+
+__all__ = ["DNC", "detach_state", "select_state", "state_from_dict", "state_to_dict"]

@@ -1,0 +1,135 @@
+"""What the time loop asks of a memory, and the answer for states of plain tensors.
+
+A cell is the batched form of one of memcore's models. It holds sizes, never state: states go
+in and out of its methods, and are not changed by them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from memcore import MemcoreError
+
+__all__ = ["Cell", "DenseCell", "check_part"]
+
+State = TypeVar("State")
+
+
+class Cell(Protocol[State]):
+    """A memory as the time loop sees it; ``State`` holds a whole batch."""
+
+    @property
+    def interface_sizes(self) -> Mapping[str, int]:
+        """How many numbers each part of the interface vector takes, in order."""
+        ...
+
+    @property
+    def read_size(self) -> int:
+        """Length of an example's read vectors, all heads together."""
+        ...
+
+    def init_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+    ) -> State:
+        """The state before the first step."""
+        ...
+
+    def check_state(
+        self, name: str, state: object, batch_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Raise unless ``state`` is one of this memory's, for so many examples."""
+        ...
+
+    def step(self, state: State, interface: Tensor) -> tuple[Tensor, State]:
+        """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
+        ...
+
+    def reset(self, state: State, examples: Tensor) -> State:
+        """The state with those examples, a bool tensor ``[B]``, back at the beginning."""
+        ...
+
+    def take(self, state: State, examples: Tensor) -> State:
+        """The state of those examples, given as a permutation ``[B]`` of the batch."""
+        ...
+
+    def narrow(self, state: State, count: int) -> State:
+        """The state of the first ``count`` examples."""
+        ...
+
+    def widen(self, state: State, before: State) -> State:
+        """Undo `narrow`: the examples that it left out, as they were ``before``."""
+        ...
+
+    def trace(self, state: State, example: int) -> dict[str, Tensor]:
+        """What the debug dictionary shows of one example, each a tensor ``[size]``."""
+        ...
+
+
+class DenseCell(ABC, Generic[State]):
+    """A cell whose state is a named tuple of tensors, each with the batch in front."""
+
+    @abstractmethod
+    def init_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+    ) -> State:
+        """The state before the first step."""
+
+    def check_state(
+        self, name: str, state: object, batch_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Raise unless ``state`` has the type and shapes of this cell's initial state."""
+        expected = self.init_state(batch_size, dtype=dtype, device="meta")
+        if not isinstance(state, type(expected)):
+            raise TypeError(
+                f"{name}: expected a {type(expected).__name__}, got {type(state).__name__}"
+            )
+        for field, shape in _fields(expected).items():
+            check_part(f"{name}.{field}", getattr(state, field), shape.shape, dtype, device)
+
+    def reset(self, state: State, examples: Tensor) -> State:
+        """The state with those examples back at the beginning."""
+        fields = _fields(state)
+        first = next(iter(fields.values()))
+        empty = _fields(self.init_state(1, dtype=first.dtype, device=first.device))
+        chosen = {
+            name: torch.where(examples.view(-1, *[1] * (value.dim() - 1)), empty[name], value)
+            for name, value in fields.items()
+        }
+        return type(state)(**chosen)
+
+    def take(self, state: State, examples: Tensor) -> State:
+        """The state of those examples."""
+        return type(state)(*(value[examples] for value in _fields(state).values()))
+
+    def narrow(self, state: State, count: int) -> State:
+        """The state of the first ``count`` examples."""
+        return type(state)(*(value[:count] for value in _fields(state).values()))
+
+    def widen(self, state: State, before: State) -> State:
+        """The examples of ``state``, then those of ``before`` that come after them."""
+        pairs = zip(_fields(state).values(), _fields(before).values(), strict=True)
+        return type(state)(*(torch.cat([new, old[len(new) :]]) for new, old in pairs))
+
+
+def check_part(
+    name: str, value: object, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Raise unless ``value`` is a tensor of that shape, dtype and device."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    for what, expected, actual in (
+        ("shape", list(shape), list(value.shape)),
+        ("dtype", dtype, value.dtype),
+        ("device", device, value.device),
+    ):
+        if expected != actual:
+            raise MemcoreError(f"{name}: expected {what} {expected}, got {actual}")
+
+
+def _fields(state: object) -> dict[str, Tensor]:
+    return state._asdict()  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,149 @@
+"""The DNC as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memcore import dnc
+from memcore.errors import check_size
+from torch_adapters.cell import DenseCell
+from torch_adapters.options import RNNOptions
+from torch_adapters.recurrence import MemoryRNN
+
+__all__ = ["DNC", "DNCCell"]
+
+
+@dataclass(frozen=True)
+class DNCCell(DenseCell[dnc.DNCState]):
+    """The DNC's memory, batched: `memcore.dnc` under one ``vmap`` a step."""
+
+    nr_cells: int
+    cell_size: int
+    read_heads: int
+
+    def __post_init__(self) -> None:
+        for name in ("nr_cells", "cell_size", "read_heads"):
+            check_size(name, getattr(self, name))
+
+    @property
+    def interface_sizes(self) -> Mapping[str, int]:
+        """How many numbers each part of the interface vector takes, in order."""
+        return dnc.interface_sizes(self.cell_size, self.read_heads)
+
+    @property
+    def read_size(self) -> int:
+        """Length of an example's read vectors."""
+        return self.read_heads * self.cell_size
+
+    def init_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+    ) -> dnc.DNCState:
+        """An empty memory for each example."""
+        state = dnc.init_state(
+            self.nr_cells, self.cell_size, self.read_heads, dtype=dtype, device=device
+        )
+        return dnc.DNCState(*(value.new_zeros(batch_size, *value.shape) for value in state))
+
+    def step(self, state: dnc.DNCState, interface: Tensor) -> tuple[Tensor, dnc.DNCState]:
+        """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
+        reads, state = torch.func.vmap(self._one_example)(state, interface)
+        return reads.flatten(1), state
+
+    def _one_example(self, state: dnc.DNCState, vector: Tensor) -> tuple[Tensor, dnc.DNCState]:
+        return dnc.step(state, dnc.parse_interface(vector, self.cell_size, self.read_heads))
+
+    def trace(self, state: dnc.DNCState, example: int) -> dict[str, Tensor]:
+        """The debug dictionary's row."""
+        names = {"usage": "usage_vector", "link": "link_matrix"}
+        return {
+            names.get(name, name): value[example].flatten()
+            for name, value in state._asdict().items()
+        }
+
+
+class DNC(MemoryRNN):
+    """Differentiable Neural Computer: a recurrent controller with a memory it writes and reads.
+
+    Graves et al. 2016, "Hybrid computing using a neural network with dynamic external memory".
+    The memory is `memcore.dnc`; how to call the module stands in `forward`.
+
+    Args:
+        input_size: X, the width of the input.
+        hidden_size: H, the width of the controller.
+        rnn_type: ``'lstm'``, ``'gru'`` or ``'rnn'``.
+        num_layers: controller layers, each of which writes and reads the memory once a step
+            through an interface of its own.
+        num_hidden_layers: layers of the RNN in each controller layer.
+        bias: whether the RNNs have biases.
+        batch_first: inputs and outputs are ``[B, T, ·]`` rather than ``[T, B, ·]``.
+        dropout: in [0, 1), between the RNN's own layers; without effect where there is one.
+        bidirectional: must be False.
+        nr_cells: N, the slots of the memory.
+        read_heads: R.
+        cell_size: W, the width of a slot.
+        nonlinearity: ``'tanh'`` or ``'relu'``, for ``rnn_type='rnn'``.
+        gpu_id: -1, or the CUDA device to build on, as ``device=f"cuda:{gpu_id}"``.
+        independent_linears: one linear map for each part of the interface, with parameters by
+            name, rather than one for all.
+        share_memory: one memory for all layers rather than one each.
+        debug: return the debug dictionary as a third value.
+        clip: the controller's output is clamped to ±clip; 0: not at all.
+        output_size: Y, the width of the output; None: ``input_size``.
+        device: PyTorch's convention.
+        dtype: PyTorch's convention. The memory is kept in float32 where it is a half precision.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        rnn_type: str = "lstm",
+        num_layers: int = 1,
+        num_hidden_layers: int = 2,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        nr_cells: int = 5,
+        read_heads: int = 2,
+        cell_size: int = 10,
+        nonlinearity: str = "tanh",
+        gpu_id: int = -1,
+        independent_linears: bool = False,
+        share_memory: bool = True,
+        debug: bool = False,
+        clip: float = 20,
+        output_size: int | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        options = RNNOptions(
+            input_size=input_size,
+            hidden_size=hidden_size,
+            rnn_type=rnn_type,
+            num_layers=num_layers,
+            num_hidden_layers=num_hidden_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            nonlinearity=nonlinearity,
+            gpu_id=gpu_id,
+            independent_linears=independent_linears,
+            share_memory=share_memory,
+            debug=debug,
+            clip=clip,
+            output_size=output_size,
+            device=device,
+            dtype=dtype,
+        )
+        super().__init__(DNCCell(nr_cells, cell_size, read_heads), options)

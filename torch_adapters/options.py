@@ -1,0 +1,120 @@
+"""The constructor arguments that all modules share: checked once, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from memcore import MemcoreError
+from memcore.errors import check_size
+
+__all__ = ["RNNOptions"]
+
+CONTROLLERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@dataclass
+class RNNOptions:
+    """What a module is built from, apart from its memory.
+
+    Args are those of `torch_adapters.DNC`.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: an argument out of its range.
+    """
+
+    input_size: int
+    hidden_size: int
+    rnn_type: str
+    num_layers: int
+    num_hidden_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    nonlinearity: str
+    gpu_id: int
+    independent_linears: bool
+    share_memory: bool
+    debug: bool
+    clip: float
+    output_size: int | None
+    device: torch.device | str | int | None
+    dtype: torch.dtype | None
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "hidden_size", "num_layers", "num_hidden_layers"):
+            check_size(name, getattr(self, name))
+        if self.output_size is not None:
+            check_size("output_size", self.output_size)
+        for name in ("bias", "batch_first", "bidirectional", "independent_linears",
+                     "share_memory", "debug"):  # fmt: skip
+            if not isinstance(getattr(self, name), bool):
+                kind = type(getattr(self, name)).__name__
+                raise TypeError(f"{name}: expected a bool, got {kind}")
+        if self.bidirectional:
+            raise MemcoreError(
+                "bidirectional: expected False, got True; a memory written in two directions has "
+                "no state to carry on"
+            )
+        self.rnn_type = _choice("rnn_type", self.rnn_type, tuple(CONTROLLERS))
+        self.nonlinearity = _choice("nonlinearity", self.nonlinearity, ("tanh", "relu"))
+        if not 0 <= _number("dropout", self.dropout) < 1:
+            raise MemcoreError(f"dropout: expected a number in [0, 1), got {self.dropout}")
+        if not _number("clip", self.clip) >= 0:
+            raise MemcoreError(f"clip: expected a number of at least 0, got {self.clip}")
+        if self.dtype is not None:
+            if not isinstance(self.dtype, torch.dtype):
+                raise TypeError(f"dtype: expected a torch.dtype, got {type(self.dtype).__name__}")
+            if not self.dtype.is_floating_point:
+                raise MemcoreError(f"dtype: expected a floating torch.dtype, got {self.dtype}")
+        self.device = _device(self.gpu_id, self.device)
+
+    def controller(self, width: int) -> nn.RNNBase:
+        """The RNN of one layer, for inputs of that width, time in front."""
+        extra = {"nonlinearity": self.nonlinearity} if self.rnn_type == "rnn" else {}
+        return CONTROLLERS[self.rnn_type](
+            width,
+            self.hidden_size,
+            num_layers=self.num_hidden_layers,
+            bias=self.bias,
+            # torch warns of a dropout that acts between the layers of a single one.
+            dropout=self.dropout if self.num_hidden_layers > 1 else 0,
+            device=self.device,
+            dtype=self.dtype,
+            **extra,
+        )
+
+
+def _choice(name: str, value: object, known: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
+    if value.lower() not in known:
+        raise MemcoreError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    return value.lower()
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return value
+
+
+def _device(
+    gpu_id: int, device: torch.device | str | int | None
+) -> torch.device | str | int | None:
+    check_size("gpu_id", gpu_id, minimum=-1)
+    if gpu_id == -1:
+        return device
+    chosen = torch.device("cuda", gpu_id)
+    if device is not None and torch.device(device) != chosen:
+        raise MemcoreError(f"gpu_id: expected to agree with device={device}, got {gpu_id}")
+    if gpu_id >= torch.cuda.device_count():
+        raise MemcoreError(
+            f"gpu_id: expected -1 or one of the {torch.cuda.device_count()} CUDA devices of this "
+            f"machine, got {gpu_id}"
+        )
+    return chosen

@@ -1,0 +1,213 @@
+"""The one time loop: it threads controller state, memory and reads through a sequence.
+
+It knows no particular memory; see `torch_adapters.cell.Cell` for what it asks of one.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from memcore import MemcoreError
+from torch_adapters.carried import Carried
+from torch_adapters.cell import Cell
+from torch_adapters.debug import Trace
+from torch_adapters.hx import Door
+from torch_adapters.interface import Interface
+from torch_adapters.options import RNNOptions
+from torch_adapters.sequence import Steps, join, split, split_flags
+
+__all__ = ["MemoryRNN"]
+
+
+class MemoryRNN(nn.Module):
+    """A recurrent controller around an external memory; the base of `DNC` and the others.
+
+    Args:
+        cell: the memory.
+        options: everything that is not the memory's.
+    """
+
+    def __init__(self, cell: Cell[Any], options: RNNOptions) -> None:
+        super().__init__()
+        self.cell = cell
+        self.input_size = options.input_size
+        self.hidden_size = options.hidden_size
+        self.output_size = options.output_size or options.input_size
+        self.rnn_type = options.rnn_type
+        self.num_layers = options.num_layers
+        self.num_hidden_layers = options.num_hidden_layers
+        self.batch_first = options.batch_first
+        self.shared_memory = options.share_memory
+        self.debug = options.debug
+        self.clip = options.clip
+        place = {"device": options.device, "dtype": options.dtype}
+        widths = [options.input_size + cell.read_size]
+        widths += [options.hidden_size + cell.read_size] * (options.num_layers - 1)
+        self.controllers = nn.ModuleList(options.controller(width) for width in widths)
+        self.interfaces = nn.ModuleList(
+            Interface(
+                options.hidden_size,
+                cell.interface_sizes,
+                independent=options.independent_linears,
+                **place,
+            )
+            for _ in widths
+        )
+        self.output = nn.Linear(options.hidden_size + cell.read_size, self.output_size, **place)
+
+    def extra_repr(self) -> str:
+        """The memory and the switches, for ``print(module)``."""
+        return (
+            f"{self.cell}, batch_first={self.batch_first}, share_memory={self.shared_memory}, "
+            f"clip={self.clip:g}"
+        )
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: tuple[Any, Any, Any] | None = None,
+        reset_experience: bool | Tensor = False,
+        pass_through_memory: bool = True,
+        episode_start: Tensor | PackedSequence | None = None,
+    ) -> tuple[Any, ...]:
+        """Run over a batch of sequences.
+
+        Layer 0 receives ``[x_t ; r_{t-1}]`` with the last layer's reads of the step before,
+        each further layer ``[h_t ; r_t]`` of the one below; the output is a linear map of
+        ``[h_t ; r_t]`` of the last.
+
+        Args:
+            input: ``[B, T, input_size]``, ``[T, B, input_size]`` with ``batch_first=False``, or
+                a PackedSequence; in the parameters' dtype and on their device.
+            hx: None, or a state returned before, any of its three parts None to begin anew;
+                never changed, so that it can be passed again.
+            reset_experience: True empties the memory and read vectors of ``hx`` first; a bool
+                tensor ``[B]`` does so for those examples. The controller's state stays.
+            pass_through_memory: False leaves memory and read vectors as they are.
+            episode_start: bool, in the layout of the input less its last axis: those examples
+                begin anew, controller, memory and reads, before that step.
+
+        Returns:
+            ``(output, (controller_hidden, memory, read_vectors))``: the output in the layout of
+            the input; with ``debug`` also the debug dictionary of the first example, NumPy
+            arrays with one row for each time step and layer.
+
+        Raises:
+            TypeError: an argument of the wrong type.
+            MemcoreError: an argument of the wrong shape, dtype or device, a state of another
+                module or batch size, or a debug trace over 1 GiB.
+        """
+        weight = self.output.weight
+        autocast = torch.is_autocast_enabled(weight.device.type)
+        dtype = None if autocast else weight.dtype
+        steps = split(input, self.batch_first, self.input_size, dtype, weight.device)
+        starts = split_flags("episode_start", episode_start, self.batch_first, steps)
+        door = self._door(steps.batch_sizes[0])
+        carried = door.empty(door.enter(hx), reset_experience)
+        trace = self._new_trace(carried, steps) if self.debug else None
+        if steps.sorted_indices is not None:
+            carried = carried.take(self.cell, steps.sorted_indices)
+        outputs, carried = self._run(steps, starts, carried, pass_through_memory, trace)
+        if steps.unsorted_indices is not None:
+            carried = carried.take(self.cell, steps.unsorted_indices)
+        result = join(self.output(torch.cat(outputs)), input, self.batch_first)
+        state = door.leave(carried)
+        return (result, state) if trace is None else (result, state, trace.to_numpy())
+
+    def step(self, input: Tensor, hx: tuple[Any, Any, Any] | None = None) -> tuple[Any, ...]:
+        """One time step, for loops of one's own.
+
+        Args:
+            input: ``[B, input_size]``.
+            hx: as in `forward`.
+
+        Returns:
+            What `forward` returns, the output ``[B, output_size]``.
+        """
+        if not isinstance(input, Tensor):
+            raise TypeError(f"input: expected a torch.Tensor, got {type(input).__name__}")
+        if input.dim() != 2:
+            raise MemcoreError(
+                f"input: expected shape [batch, {self.input_size}], got {list(input.shape)}"
+            )
+        time_axis = 1 if self.batch_first else 0
+        output, *rest = self(input.unsqueeze(time_axis), hx)
+        return output.squeeze(time_axis), *rest
+
+    def _run(
+        self,
+        steps: Steps,
+        starts: list[Tensor | None],
+        carried: Carried,
+        pass_through_memory: bool,
+        trace: Trace | None,
+    ) -> tuple[list[Tensor], Carried]:
+        outputs: list[Tensor] = []
+        ended: list[Carried] = []
+        traced = steps.place_of(0)
+        for input, size, start in zip(steps.inputs, steps.batch_sizes, starts, strict=True):
+            if size < carried.reads.shape[0]:
+                ended.append(carried)
+                carried = carried.narrow(self.cell, size)
+            if start is not None:
+                carried = carried.begin(self.cell, start)
+            watch = trace if size > traced else None
+            output, carried = self._step(input, carried, pass_through_memory, watch, traced)
+            outputs.append(output)
+        for before in reversed(ended):
+            carried = carried.widen(self.cell, before)
+        return outputs, carried
+
+    def _step(
+        self,
+        input: Tensor,
+        carried: Carried,
+        pass_through_memory: bool,
+        trace: Trace | None,
+        traced: int,
+    ) -> tuple[Tensor, Carried]:
+        all_hidden, memories, reads = list(carried.hidden), list(carried.memories), carried.reads
+        output = torch.cat([input, reads.to(input.dtype)], dim=-1)
+        for layer, controller in enumerate(self.controllers):
+            sequence, all_hidden[layer] = controller(output[None], all_hidden[layer])
+            hidden = sequence[0]
+            if self.clip > 0:
+                hidden = hidden.clamp(-self.clip, self.clip)
+            which = 0 if self.shared_memory else layer
+            if pass_through_memory:
+                vectors = self.interfaces[layer](hidden)
+                with _no_autocast(vectors.device.type):
+                    reads, memories[which] = self.cell.step(
+                        memories[which], vectors.to(reads.dtype)
+                    )
+            output = torch.cat([hidden, reads.to(hidden.dtype)], dim=-1)
+            if trace is not None:
+                trace.add(self.cell.trace(memories[which], traced))
+        return output, Carried(all_hidden, memories, reads)
+
+    def _door(self, batch_size: int) -> Door:
+        return Door(
+            self.cell,
+            batch_size,
+            (self.num_hidden_layers, self.hidden_size),
+            self.num_layers,
+            self.rnn_type == "lstm",
+            self.shared_memory,
+            self.output.weight.dtype,
+            self.output.weight.device,
+        )
+
+    def _new_trace(self, carried: Carried, steps: Steps) -> Trace:
+        rows = steps.length_of(0) * self.num_layers
+        return Trace(self.cell.trace(carried.memories[0], 0), rows)
+
+
+def _no_autocast(device_type: str) -> Any:
+    if torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()

@@ -1,0 +1,136 @@
+"""The layouts a sequence comes in, taken apart into time steps and put together again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from memcore import MemcoreError
+
+__all__ = ["Steps", "join", "split", "split_flags"]
+
+
+class Steps(NamedTuple):
+    """A batch of sequences, step by step, the longest examples first."""
+
+    inputs: tuple[Tensor, ...]  # one [b, X] a step; b never grows
+    batch_sizes: tuple[int, ...]  # b of each step
+    sorted_indices: Tensor | None  # [B]: which example stands where; None: as given
+    unsorted_indices: Tensor | None  # [B]: where each example stands
+
+    def length_of(self, example: int) -> int:
+        """Number of steps of one example, counted as given."""
+        place = self.place_of(example)
+        return sum(size > place for size in self.batch_sizes)
+
+    def place_of(self, example: int) -> int:
+        """Where an example of the batch as given stands in the steps."""
+        return example if self.unsorted_indices is None else int(self.unsorted_indices[example])
+
+
+def split(
+    input: Tensor | PackedSequence,
+    batch_first: bool,
+    input_size: int,
+    dtype: torch.dtype | None,
+    device: torch.device,
+) -> Steps:
+    """Take a padded ``[B, T, X]`` or ``[T, B, X]`` or a packed sequence apart.
+
+    Raises:
+        TypeError: another type.
+        MemcoreError: wrong rank, size, dtype (any floating one if ``dtype`` is None) or device.
+    """
+    data = input.data if isinstance(input, PackedSequence) else input
+    if not isinstance(data, Tensor):
+        raise TypeError(
+            f"input: expected a torch.Tensor or PackedSequence, got {type(input).__name__}"
+        )
+    axes = ("batch", "time", "input_size") if batch_first else ("time", "batch", "input_size")
+    if isinstance(input, PackedSequence):
+        axes = ("packed steps", "input_size")
+    layout = f"[{', '.join(axes[:-1])}, {input_size}]"
+    if data.dim() != len(axes) or data.shape[-1] != input_size or data.numel() == 0:
+        raise MemcoreError(
+            f"input: expected shape {layout} with no empty axis, got {list(data.shape)}"
+        )
+    if dtype is None and not data.is_floating_point():
+        raise MemcoreError(f"input: expected a floating dtype, got {data.dtype}")
+    if dtype is not None and data.dtype != dtype:
+        raise MemcoreError(f"input: expected the parameters' dtype {dtype}, got {data.dtype}")
+    if data.device != device:
+        raise MemcoreError(f"input: expected the parameters' device {device}, got {data.device}")
+    if isinstance(input, PackedSequence):
+        sizes = tuple(input.batch_sizes.tolist())
+        return Steps(data.split(sizes), sizes, input.sorted_indices, input.unsorted_indices)
+    inputs = data.unbind(1 if batch_first else 0)
+    return Steps(inputs, (inputs[0].shape[0],) * len(inputs), None, None)
+
+
+def join(outputs: Tensor, input: Tensor | PackedSequence, batch_first: bool) -> Tensor:
+    """Bring outputs ``[all steps, Y]``, in the order of the steps, into the input's layout."""
+    if isinstance(input, PackedSequence):
+        return input._replace(data=outputs)  # pyright: ignore[reportReturnType]
+    steps = outputs.view(input.shape[1 if batch_first else 0], -1, outputs.shape[-1])
+    return steps.transpose(0, 1) if batch_first else steps
+
+
+def split_flags(
+    name: str, flags: Tensor | PackedSequence | None, batch_first: bool, steps: Steps
+) -> list[Tensor | None]:
+    """Take a bool for each example and step apart into steps.
+
+    Args:
+        name: what to call it in errors.
+        flags: ``[B, T]``, ``[T, B]`` if not ``batch_first``, or packed as the input was.
+        batch_first: the layout.
+        steps: the input's steps.
+
+    Returns:
+        One ``[b]`` a step, or None where it holds no True.
+
+    Raises:
+        TypeError: another type.
+        MemcoreError: wrong shape, dtype or device.
+    """
+    sizes = steps.batch_sizes
+    if flags is None:
+        return [None] * len(sizes)
+    packed = isinstance(flags, PackedSequence)
+    data = flags.data if packed else flags
+    if not isinstance(data, Tensor):
+        raise TypeError(
+            f"{name}: expected a bool tensor or PackedSequence, got {type(flags).__name__}"
+        )
+    padded_shape = [sizes[0], len(sizes)] if batch_first else [len(sizes), sizes[0]]
+    shape = [sum(sizes)] if packed else padded_shape
+    if data.dtype != torch.bool or list(data.shape) != shape:
+        raise MemcoreError(
+            f"{name}: expected a bool tensor of shape {shape}, "
+            f"got {data.dtype} of shape {list(data.shape)}"
+        )
+    device = steps.inputs[0].device
+    if data.device != device:
+        raise MemcoreError(f"{name}: expected device {device}, got {data.device}")
+    if packed:
+        if tuple(flags.batch_sizes.tolist()) != sizes or not _same(
+            flags.sorted_indices, steps.sorted_indices
+        ):
+            raise MemcoreError(f"{name}: expected to be packed just as the input is")
+        rows = data.split(sizes)
+    else:
+        by_example = data if batch_first else data.t()
+        if steps.sorted_indices is not None:
+            by_example = by_example[steps.sorted_indices]
+        rows = [by_example[:size, time] for time, size in enumerate(sizes)]
+    some = torch.stack([row.any() for row in rows]).tolist()
+    return [row if any_set else None for row, any_set in zip(rows, some, strict=True)]
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one, other)
