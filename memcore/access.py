@@ -5,11 +5,12 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from memcore.errors import check_shapes
+from memcore.errors import checked
 
 __all__ = ["erase_and_add", "read", "read_weighting", "write_weighting"]
 
 
+@checked
 def write_weighting(
     content: Float[Tensor, "N"],
     allocation: Float[Tensor, "N"],
@@ -32,15 +33,10 @@ def write_weighting(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(
-        content=(content, "N"),
-        allocation=(allocation, "N"),
-        allocation_gate=(allocation_gate, ""),
-        write_gate=(write_gate, ""),
-    )
     return write_gate * (allocation_gate * allocation + (1 - allocation_gate) * content)
 
 
+@checked
 def read_weighting(
     backward: Float[Tensor, "R N"],
     content: Float[Tensor, "R N"],
@@ -63,16 +59,11 @@ def read_weighting(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(
-        backward=(backward, "R N"),
-        content=(content, "R N"),
-        forward=(forward, "R N"),
-        read_modes=(read_modes, "R 3"),
-    )
     go_back, look_up, go_forward = read_modes[:, :, None].unbind(1)
     return go_back * backward + look_up * content + go_forward * forward
 
 
+@checked
 def erase_and_add(
     memory: Float[Tensor, "N W"],
     write_weights: Float[Tensor, "N"],
@@ -95,16 +86,11 @@ def erase_and_add(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(
-        memory=(memory, "N W"),
-        write_weights=(write_weights, "N"),
-        erase=(erase, "W"),
-        add=(add, "W"),
-    )
     weights = write_weights[:, None]
     return memory * (1 - weights * erase) + weights * add
 
 
+@checked
 def read(memory: Float[Tensor, "N W"], read_weights: Float[Tensor, "R N"]) -> Float[Tensor, "R W"]:
     """Read: the weighted sum of the rows, one for each head.
 
@@ -120,5 +106,4 @@ def read(memory: Float[Tensor, "N W"], read_weights: Float[Tensor, "R N"]) -> Fl
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(memory=(memory, "N W"), read_weights=(read_weights, "R N"))
     return read_weights @ memory

@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from memcore.errors import check_shapes
+from memcore.errors import checked
 from memcore.numerics import exclusive_cumulative_product
 
 __all__ = ["allocation_weighting", "retention", "usage"]
 
 
+@checked
 def retention(
     free_gates: Float[Tensor, "R"], read_weights: Float[Tensor, "R N"]
 ) -> Float[Tensor, "N"]:
@@ -33,11 +34,11 @@ def retention(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(free_gates=(free_gates, "R"), read_weights=(read_weights, "R N"))
     # One multiplication a head: the gradient of torch.prod looks for zeros on the host.
     return reduce(mul, (1 - free_gates[:, None] * read_weights).unbind(0))
 
 
+@checked
 def usage(
     previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"], retention: Float[Tensor, "N"]
 ) -> Float[Tensor, "N"]:
@@ -56,13 +57,11 @@ def usage(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(
-        previous=(previous, "N"), write_weights=(write_weights, "N"), retention=(retention, "N")
-    )
     # u + (1 − u) w is u + w − u w, and cannot leave [0, 1] by rounding.
     return (previous + (1 - previous) * write_weights) * retention
 
 
+@checked
 def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Weight the slots to write to, the least used first.
 
@@ -81,7 +80,6 @@ def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     >>> allocation_weighting(torch.tensor([1.0, 0.5, 0.0]))
     tensor([0., 0., 1.])
     """
-    check_shapes(usage=(usage, "N"))
     ascending, order = usage.sort(dim=-1, stable=True)
     weights = (1 - ascending) * exclusive_cumulative_product(ascending)
     return torch.zeros_like(weights).scatter(-1, order, weights)

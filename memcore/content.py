@@ -5,12 +5,13 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from memcore.errors import check_shapes
+from memcore.errors import checked
 from memcore.numerics import safe_norm
 
 __all__ = ["content_weighting", "cosine_similarity"]
 
 
+@checked
 def cosine_similarity(
     memory: Float[Tensor, "N W"], keys: Float[Tensor, "R W"]
 ) -> Float[Tensor, "R N"]:
@@ -33,10 +34,10 @@ def cosine_similarity(
     >>> cosine_similarity(torch.eye(2), torch.tensor([[3.0, 0.0]]))
     tensor([[1.0000, 0.0000]])
     """
-    check_shapes(memory=(memory, "N W"), keys=(keys, "R W"))
     return (keys / safe_norm(keys)) @ (memory / safe_norm(memory)).mT
 
 
+@checked
 def content_weighting(
     memory: Float[Tensor, "N W"], keys: Float[Tensor, "R W"], strengths: Float[Tensor, "R"]
 ) -> Float[Tensor, "R N"]:
@@ -60,5 +61,4 @@ def content_weighting(
     >>> content_weighting(torch.eye(2), torch.tensor([[1.0, 0.0]]), torch.tensor([5.0]))
     tensor([[0.9933, 0.0067]])
     """
-    check_shapes(memory=(memory, "N W"), keys=(keys, "R W"), strengths=(strengths, "R"))
-    return (strengths[:, None] * cosine_similarity(memory, keys)).softmax(-1)
+    return (strengths[:, None] * cosine_similarity.unchecked(memory, keys)).softmax(-1)

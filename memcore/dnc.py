@@ -17,7 +17,7 @@ from torch import Tensor
 from memcore.access import erase_and_add, read, read_weighting, write_weighting
 from memcore.allocation import allocation_weighting, retention, usage
 from memcore.content import content_weighting
-from memcore.errors import MemcoreError, check_float_dtype, check_shapes, check_size
+from memcore.errors import MemcoreError, check_float_dtype, check_size, checked
 from memcore.linkage import directional_weightings, link, precedence
 from memcore.numerics import oneplus
 
@@ -35,27 +35,27 @@ __all__ = [
 class DNCState(NamedTuple):
     """All that a DNC's memory carries from one step to the next."""
 
-    memory: Tensor  # [N, W], unbounded
-    usage: Tensor  # [N], in [0, 1]
-    precedence: Tensor  # [N], on the sub-simplex
-    link: Tensor  # [N, N], in [0, 1], diagonal 0
-    read_weights: Tensor  # [R, N], each row on the sub-simplex
-    write_weights: Tensor  # [N], on the sub-simplex
+    memory: Float[Tensor, "N W"]  # unbounded
+    usage: Float[Tensor, "N"]  # in [0, 1]
+    precedence: Float[Tensor, "N"]  # on the sub-simplex
+    link: Float[Tensor, "N N"]  # in [0, 1], diagonal 0
+    read_weights: Float[Tensor, "R N"]  # each row on the sub-simplex
+    write_weights: Float[Tensor, "N"]  # on the sub-simplex
 
 
 class DNCInterface(NamedTuple):
     """What a controller tells the memory at one step."""
 
-    read_keys: Tensor  # [R, W], unbounded
-    read_strengths: Tensor  # [R], in [1, ∞)
-    write_key: Tensor  # [W], unbounded
-    write_strength: Tensor  # [], in [1, ∞)
-    erase_vector: Tensor  # [W], in [0, 1]
-    write_vector: Tensor  # [W], unbounded
-    free_gates: Tensor  # [R], in [0, 1]
-    allocation_gate: Tensor  # [], in [0, 1]
-    write_gate: Tensor  # [], in [0, 1]
-    read_modes: Tensor  # [R, 3], rows on the simplex: backward, content, forward
+    read_keys: Float[Tensor, "R W"]  # unbounded
+    read_strengths: Float[Tensor, "R"]  # in [1, ∞)
+    write_key: Float[Tensor, "W"]  # unbounded
+    write_strength: Float[Tensor, ""]  # in [1, ∞)
+    erase_vector: Float[Tensor, "W"]  # in [0, 1]
+    write_vector: Float[Tensor, "W"]  # unbounded
+    free_gates: Float[Tensor, "R"]  # in [0, 1]
+    allocation_gate: Float[Tensor, ""]  # in [0, 1]
+    write_gate: Float[Tensor, ""]  # in [0, 1]
+    read_modes: Float[Tensor, "R 3"]  # rows on the simplex: backward, content, forward
 
 
 def interface_sizes(word_size: int, read_heads: int) -> dict[str, int]:
@@ -83,6 +83,7 @@ def interface_size(word_size: int, read_heads: int) -> int:
     return sum(interface_sizes(word_size, read_heads).values())
 
 
+@checked
 def parse_interface(
     vector: Float[Tensor, "interface"], word_size: int, read_heads: int
 ) -> DNCInterface:
@@ -103,7 +104,7 @@ def parse_interface(
         MemcoreError: wrong rank, size or dtype.
     """
     sizes = interface_sizes(word_size, read_heads)
-    length = check_shapes(vector=(vector, "interface"))["interface"]
+    length = vector.shape[0]
     if length != sum(sizes.values()):
         raise MemcoreError(
             f"vector: expected {sum(sizes.values())} elements for word_size {word_size} and "
@@ -165,6 +166,7 @@ def init_state(
     )
 
 
+@checked
 def step(state: DNCState, interface: DNCInterface) -> tuple[Float[Tensor, "R W"], DNCState]:
     """Write to the memory, then read from it: one step of one example.
 
@@ -183,59 +185,32 @@ def step(state: DNCState, interface: DNCInterface) -> tuple[Float[Tensor, "R W"]
         TypeError: ``state`` or ``interface`` of another type.
         MemcoreError: a field of the wrong rank, size, dtype or device.
     """
-    _check_step(state, interface)
-    kept = retention(interface.free_gates, state.read_weights)
-    used = usage(state.usage, state.write_weights, kept)
-    write_content = content_weighting(
+    # The arguments are checked once for all that follows.
+    kept = retention.unchecked(interface.free_gates, state.read_weights)
+    used = usage.unchecked(state.usage, state.write_weights, kept)
+    write_content = content_weighting.unchecked(
         state.memory, interface.write_key[None], interface.write_strength[None]
     )
-    write_weights = write_weighting(
+    write_weights = write_weighting.unchecked(
         write_content[0],
-        allocation_weighting(used),
+        allocation_weighting.unchecked(used),
         interface.allocation_gate,
         interface.write_gate,
     )
-    memory = erase_and_add(
+    memory = erase_and_add.unchecked(
         state.memory, write_weights, interface.erase_vector, interface.write_vector
     )
-    links = link(state.link, write_weights, state.precedence)
-    forward, backward = directional_weightings(links, state.read_weights)
-    read_content = content_weighting(memory, interface.read_keys, interface.read_strengths)
-    read_weights = read_weighting(backward, read_content, forward, interface.read_modes)
-    return read(memory, read_weights), DNCState(
+    links = link.unchecked(state.link, write_weights, state.precedence)
+    forward, backward = directional_weightings.unchecked(links, state.read_weights)
+    read_content = content_weighting.unchecked(
+        memory, interface.read_keys, interface.read_strengths
+    )
+    read_weights = read_weighting.unchecked(backward, read_content, forward, interface.read_modes)
+    return read.unchecked(memory, read_weights), DNCState(
         memory=memory,
         usage=used,
-        precedence=precedence(state.precedence, write_weights),
+        precedence=precedence.unchecked(state.precedence, write_weights),
         link=links,
         read_weights=read_weights,
         write_weights=write_weights,
-    )
-
-
-def _check_step(state: DNCState, interface: DNCInterface) -> None:
-    for name, value, kind in (
-        ("state", state, DNCState),
-        ("interface", interface, DNCInterface),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
-    check_shapes(
-        **{
-            "state.memory": (state.memory, "N W"),
-            "state.usage": (state.usage, "N"),
-            "state.precedence": (state.precedence, "N"),
-            "state.link": (state.link, "N N"),
-            "state.read_weights": (state.read_weights, "R N"),
-            "state.write_weights": (state.write_weights, "N"),
-            "interface.read_keys": (interface.read_keys, "R W"),
-            "interface.read_strengths": (interface.read_strengths, "R"),
-            "interface.write_key": (interface.write_key, "W"),
-            "interface.write_strength": (interface.write_strength, ""),
-            "interface.erase_vector": (interface.erase_vector, "W"),
-            "interface.write_vector": (interface.write_vector, "W"),
-            "interface.free_gates": (interface.free_gates, "R"),
-            "interface.allocation_gate": (interface.allocation_gate, ""),
-            "interface.write_gate": (interface.write_gate, ""),
-            "interface.read_modes": (interface.read_modes, "R 3"),
-        }
     )

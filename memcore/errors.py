@@ -1,12 +1,16 @@
 """The one error of this library, and the checks that raise it.
 
-Shapes, dtypes and devices are checked always: they cost no device synchronisation and hold
-under ``vmap`` and ``torch.compile``. Values are checked only where the docstring says so.
+Shapes, dtypes and devices are checked always: that costs no device synchronisation and works
+under ``vmap`` and ``torch.compile``. What the shapes are is read off the annotations, so that
+signature, documentation and check cannot disagree.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -14,6 +18,10 @@ from torch import Tensor
 __all__ = ["MemcoreError"]
 
 FLOAT_DTYPES = (torch.float32, torch.float64)
+
+Axes = tuple[str | int, ...]
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class MemcoreError(ValueError):
@@ -24,39 +32,76 @@ class MemcoreError(ValueError):
     """
 
 
-def check_tensor(name: str, value: object) -> None:
-    """Raise ``TypeError`` unless ``value`` is a tensor."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+class Checked(Protocol[Parameters, Result]):
+    """A function that checks its arguments, and the same one without."""
+
+    unchecked: Callable[Parameters, Result]
+
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        """Check, then call."""
+        ...
 
 
-def check_shapes(**arguments: tuple[Tensor, str]) -> dict[str, int]:
-    """Check tensors against shapes written as axis names, and against each other.
+def checked(function: Callable[Parameters, Result]) -> Checked[Parameters, Result]:
+    """Check tensors against the shapes in a function's annotations before each call.
 
-    Args:
-        **arguments: name → (tensor, shape), the shape as in ``"N W"`` or ``"R 3"``; an axis
-            name must mean the same size everywhere, a number means itself, ``""`` a scalar.
-
-    Returns:
-        The size of each named axis.
-
-    Raises:
-        TypeError: an argument is not a tensor.
-        MemcoreError: a rank, a size, a dtype (float32 or float64, the same for all) or a
-            device (the same for all) is wrong.
+    In ``Float[Tensor, "N W"]`` an axis name must mean the same size in all arguments, and a
+    number means itself; no axis may be empty. All tensors must be float32 or all float64, on
+    one device. An argument annotated as a named tuple must be one, and its fields are checked.
+    ``function.unchecked`` is the function itself, for callers that have checked already.
     """
+    hints = get_type_hints(function)
+    parameters = tuple(inspect.signature(function).parameters)
+    tensors = _shapes({name: hints[name] for name in parameters})
+    tuples = {
+        name: (hints[name], _shapes(get_type_hints(hints[name])))
+        for name in parameters
+        if hasattr(hints[name], "_fields")
+    }
+
+    def arguments(given: dict[str, Any]) -> Iterable[tuple[str, Tensor, Axes]]:
+        for name, axes in tensors.items():
+            if name in given:
+                yield name, given[name], axes
+        for name, (kind, fields) in tuples.items():
+            value = given.get(name)
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
+            for field, axes in fields.items():
+                yield f"{name}.{field}", getattr(value, field), axes
+
+    @wraps(function)
+    def check_then_call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        # Missing and superfluous arguments are left to the call, which says so.
+        _check_arguments(arguments({**dict(zip(parameters, args, strict=False)), **kwargs}))
+        return function(*args, **kwargs)
+
+    check_then_call.unchecked = function  # pyright: ignore[reportAttributeAccessIssue]
+    return check_then_call  # pyright: ignore[reportReturnType]
+
+
+def _shapes(hints: Mapping[str, Any]) -> dict[str, Axes]:
+    return {
+        name: tuple(int(axis) if axis.isdigit() else axis for axis in hint.dim_str.split())
+        for name, hint in hints.items()
+        if hasattr(hint, "dim_str")
+    }
+
+
+def _check_arguments(arguments: Iterable[tuple[str, Tensor, Axes]]) -> None:
+    """Check tensors, given as (name, tensor, axes), against their shapes and each other."""
     sizes: dict[str, int] = {}
     dtype = device = None
-    for name, (value, shape) in arguments.items():
-        check_tensor(name, value)
-        axes, actual = _axes(shape), value.shape
+    for name, value, axes in arguments:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+        actual = value.shape
         if len(actual) != len(axes):
-            hint = (
-                " (one example at a time: batch with torch.func.vmap)"
-                if len(actual) == len(axes) + 1
-                else ""
+            hint = " (one example at a time: batch with torch.func.vmap)"
+            batched = len(actual) == len(axes) + 1
+            raise MemcoreError(
+                f"{name}: expected shape {_show(axes)}, got {list(actual)}{hint if batched else ''}"
             )
-            raise MemcoreError(f"{name}: expected shape {_show(axes)}, got {list(actual)}{hint}")
         for axis, size in zip(axes, actual, strict=True):
             expected = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
             if size != expected:
@@ -78,15 +123,9 @@ def check_shapes(**arguments: tuple[Tensor, str]) -> dict[str, int]:
                     f"{name}: expected device {device} as the others, got {value.device}"
                 )
             device = value.device
-    return sizes
 
 
-@cache
-def _axes(shape: str) -> tuple[str | int, ...]:
-    return tuple(int(axis) if axis.isdigit() else axis for axis in shape.split())
-
-
-def _show(axes: tuple[str | int, ...]) -> str:
+def _show(axes: Axes) -> str:
     return f"[{', '.join(map(str, axes))}]"
 
 

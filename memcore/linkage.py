@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from memcore.errors import check_shapes
+from memcore.errors import checked
 
 __all__ = ["directional_weightings", "link", "precedence"]
 
 
+@checked
 def precedence(
     previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"]
 ) -> Float[Tensor, "N"]:
@@ -28,10 +29,10 @@ def precedence(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(previous=(previous, "N"), write_weights=(write_weights, "N"))
     return (1 - write_weights.sum()) * previous + write_weights
 
 
+@checked
 def link(
     previous: Float[Tensor, "N N"],
     write_weights: Float[Tensor, "N"],
@@ -55,17 +56,13 @@ def link(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(
-        previous=(previous, "N N"),
-        write_weights=(write_weights, "N"),
-        previous_precedence=(previous_precedence, "N"),
-    )
     after, before = write_weights[:, None], write_weights[None, :]
     links = (1 - after - before) * previous + after * previous_precedence[None, :]
     diagonal = torch.eye(write_weights.shape[0], dtype=torch.bool, device=links.device)
     return links.masked_fill(diagonal, 0)
 
 
+@checked
 def directional_weightings(
     link: Float[Tensor, "N N"], read_weights: Float[Tensor, "R N"]
 ) -> tuple[Float[Tensor, "R N"], Float[Tensor, "R N"]]:
@@ -84,5 +81,4 @@ def directional_weightings(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    check_shapes(link=(link, "N N"), read_weights=(read_weights, "R N"))
     return read_weights @ link.mT, read_weights @ link

@@ -54,7 +54,9 @@ class DNCCell(DenseCell[dnc.DNCState]):
         return reads.flatten(1), state
 
     def _one_example(self, state: dnc.DNCState, vector: Tensor) -> tuple[Tensor, dnc.DNCState]:
-        return dnc.step(state, dnc.parse_interface(vector, self.cell_size, self.read_heads))
+        # What reaches a cell was checked at the module's door.
+        interface = dnc.parse_interface.unchecked(vector, self.cell_size, self.read_heads)
+        return dnc.step.unchecked(state, interface)
 
     def trace(self, state: dnc.DNCState, example: int) -> dict[str, Tensor]:
         """The debug dictionary's row."""

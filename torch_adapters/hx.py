@@ -11,7 +11,8 @@ from torch import Tensor
 from memcore import MemcoreError
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell, check_part
-from torch_adapters.state import Hidden, ModuleState, map_hidden
+from torch_adapters.controller import ControllerState
+from torch_adapters.state import Hidden, ModuleState
 
 __all__ = ["Door"]
 
@@ -34,11 +35,12 @@ class Door:
         """The parameters' dtype, but float32 for the half precisions."""
         return torch.promote_types(self.dtype, torch.float32)
 
-    def new_hidden(self) -> list[Hidden]:
+    def new_hidden(self) -> list[ControllerState]:
         """Controller states of zeros."""
         layers, width = self.hidden_shape
-        zero = torch.zeros(layers, self.batch_size, width, dtype=self.dtype, device=self.device)
-        return [(zero, zero) if self.is_lstm else zero] * self.num_layers
+        zero = torch.zeros(self.batch_size, width, dtype=self.dtype, device=self.device)
+        one = (zero, zero) if self.is_lstm else (zero,)
+        return [[one] * layers] * self.num_layers
 
     def new_memories(self) -> list[Any]:
         """Empty memories."""
@@ -87,11 +89,16 @@ class Door:
 
     def leave(self, carried: Carried) -> ModuleState:
         """What the caller gets; controller states in the parameters' dtype after autocast too."""
-        hidden = [map_hidden(lambda state: state.to(self.dtype), layer) for layer in carried.hidden]
+        # RNN states as torch's own RNNs have them: [num_hidden_layers, B, H]. Under autocast
+        # they can come out in a half precision.
+        hidden: list[Hidden] = []
+        for layer in carried.hidden:
+            stacked = [torch.stack(part).to(self.dtype) for part in zip(*layer, strict=True)]
+            hidden.append((stacked[0], stacked[1]) if self.is_lstm else stacked[0])
         memory = carried.memories[0] if self.shared_memory else carried.memories
         return hidden, memory, carried.reads
 
-    def _check_hidden(self, hidden: Any) -> list[Hidden]:
+    def _check_hidden(self, hidden: Any) -> list[ControllerState]:
         if not isinstance(hidden, list) or len(hidden) != self.num_layers:
             raise MemcoreError(
                 f"hx[0]: expected a list of {self.num_layers} RNN states, one a layer, "
@@ -99,16 +106,19 @@ class Door:
             )
         layers, width = self.hidden_shape
         shape = (layers, self.batch_size, width)
+        result: list[ControllerState] = []
         for layer, state in enumerate(hidden):
             name = f"hx[0][{layer}]"
             if self.is_lstm and (not isinstance(state, tuple) or len(state) != 2):
                 raise TypeError(
                     f"{name}: expected a tuple of two tensors (LSTM), got {_describe(state)}"
                 )
-            for part, value in enumerate(state if self.is_lstm else [state]):
+            parts: tuple[Any, ...] = state if self.is_lstm else (state,)
+            for part, value in enumerate(parts):
                 label = f"{name}[{part}]" if self.is_lstm else name
                 check_part(label, value, shape, self.dtype, self.device)
-        return hidden
+            result.append(list(zip(*(value.unbind(0) for value in parts), strict=True)))
+        return result
 
     def _check_memories(self, memory: Any) -> list[Any]:
         if self.shared_memory:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from memcore import MemcoreError
 from memcore.errors import check_size
+from torch_adapters.controller import CELLS, Controller
 
 __all__ = ["RNNOptions"]
-
-CONTROLLERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 @dataclass
@@ -60,7 +58,7 @@ class RNNOptions:
                 "bidirectional: expected False, got True; a memory written in two directions has "
                 "no state to carry on"
             )
-        self.rnn_type = _choice("rnn_type", self.rnn_type, tuple(CONTROLLERS))
+        self.rnn_type = _choice("rnn_type", self.rnn_type, tuple(CELLS))
         self.nonlinearity = _choice("nonlinearity", self.nonlinearity, ("tanh", "relu"))
         if not 0 <= _number("dropout", self.dropout) < 1:
             raise MemcoreError(f"dropout: expected a number in [0, 1), got {self.dropout}")
@@ -73,19 +71,18 @@ class RNNOptions:
                 raise MemcoreError(f"dtype: expected a floating torch.dtype, got {self.dtype}")
         self.device = _device(self.gpu_id, self.device)
 
-    def controller(self, width: int) -> nn.RNNBase:
-        """The RNN of one layer, for inputs of that width, time in front."""
-        extra = {"nonlinearity": self.nonlinearity} if self.rnn_type == "rnn" else {}
-        return CONTROLLERS[self.rnn_type](
+    def controller(self, width: int) -> Controller:
+        """The controller of one layer, for inputs of that width."""
+        return Controller(
             width,
             self.hidden_size,
-            num_layers=self.num_hidden_layers,
+            self.num_hidden_layers,
+            rnn_type=self.rnn_type,
+            nonlinearity=self.nonlinearity,
             bias=self.bias,
-            # torch warns of a dropout that acts between the layers of a single one.
-            dropout=self.dropout if self.num_hidden_layers > 1 else 0,
+            dropout=self.dropout,
             device=self.device,
             dtype=self.dtype,
-            **extra,
         )
 
 

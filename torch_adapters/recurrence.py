@@ -174,8 +174,7 @@ class MemoryRNN(nn.Module):
         all_hidden, memories, reads = list(carried.hidden), list(carried.memories), carried.reads
         output = torch.cat([input, reads.to(input.dtype)], dim=-1)
         for layer, controller in enumerate(self.controllers):
-            sequence, all_hidden[layer] = controller(output[None], all_hidden[layer])
-            hidden = sequence[0]
+            hidden, all_hidden[layer] = controller(output, all_hidden[layer])
             if self.clip > 0:
                 hidden = hidden.clamp(-self.clip, self.clip)
             which = 0 if self.shared_memory else layer

@@ -1,0 +1,52 @@
+"""The copy task: remember a sequence of random bit vectors, then repeat it."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from training import Batch, main
+
+__all__ = ["CopyTask"]
+
+
+class CopyTask:
+    """Bits in, an end flag, as many blank steps; the same bits are due in the blank steps."""
+
+    name = "copy"
+    metric = "bit error"
+
+    def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
+        """The bits and the flag in, the bits out."""
+        return options.input_size, options.input_size - 1
+
+    def batch(
+        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+    ) -> Batch:
+        """Input ``[B, 2·L + 1, bits + 1]`` and target ``[B, L, bits]``."""
+        bits = torch.randint(
+            0, 2, (batch_size, length, options.input_size - 1), generator=generator
+        ).float()
+        input = torch.zeros(batch_size, 2 * length + 1, options.input_size)
+        input[:, :length, :-1] = bits
+        input[:, length, -1] = 1
+        return Batch(input, bits)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy of the last L steps, per bit."""
+        return binary_cross_entropy_with_logits(output[:, -target.shape[1] :], target)
+
+    def error(self, output: Tensor, target: Tensor) -> float:
+        """Share of wrong bits in the last L steps."""
+        guessed = output[:, -target.shape[1] :] > 0
+        return (guessed != target.bool()).float().mean().item()
+
+    def show(self, output: Tensor) -> Tensor:
+        """The probability of each bit."""
+        return output.sigmoid()
+
+
+if __name__ == "__main__":
+    main(CopyTask(), "Remember a sequence of random bit vectors, then repeat it.")

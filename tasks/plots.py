@@ -1,0 +1,118 @@
+"""What people look at: a picture of the learned memory use, and heat maps on a visdom server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["HeatMapServer", "save_memory_picture"]
+
+# Title and axis of each heat map, as users of pytorch-dnc know them.
+HEAT_MAPS = {
+    "memory": ("Memory", "mem_slot * mem_size"),
+    "link_matrix": ("Link Matrix", "mem_slot * mem_slot"),
+    "precedence": ("Precedence", "mem_slot"),
+    "read_weights": ("Read Weights", "nr_read_heads * mem_slot"),
+    "write_weights": ("Write Weights", "mem_slot"),
+    "usage_vector": ("Usage Vector", "mem_slot"),
+}
+
+
+def save_memory_picture(
+    path: Path, title: str, input: Tensor, output: Tensor, trace: dict[str, np.ndarray]
+) -> None:
+    """Draw one example over time: input, output, where it wrote, where each head read.
+
+    Args:
+        path: where the PNG goes.
+        title: the task.
+        input: ``[T, X]``.
+        output: ``[T, Y]``, in [0, 1].
+        trace: the debug dictionary of this example.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no picture: matplotlib is not installed (pip install 'memcore[viz]')")
+        return
+    steps = input.shape[0]
+    layers = trace["write_weights"].shape[0] // steps
+    last = slice(layers - 1, None, layers)  # of several controller layers, the last
+    writes, reads = trace["write_weights"][last], trace["read_weights"][last]
+    slots = writes.shape[1]
+    panels: list[tuple[str, str, np.ndarray]] = [
+        ("input", "channel", input.numpy()),
+        ("output", "channel", output.numpy()),
+        ("write weighting", "slot", writes),
+    ]
+    heads = np.split(reads, reads.shape[1] // slots, axis=1)
+    panels += [(f"read weighting, head {n + 1}", "slot", head) for n, head in enumerate(heads)]
+
+    figure = Figure(figsize=(8, 1.2 + 1.6 * len(panels)), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}: one example of length {steps} steps, and where the memory was used")
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    colors = ScalarMappable(Normalize(0, 1), "viridis")
+    for axis, (name, label, values) in zip(axes, panels, strict=True):
+        axis.imshow(
+            values.T, aspect="auto", interpolation="nearest", norm=colors.norm, cmap=colors.cmap
+        )
+        axis.set_title(name, fontsize="medium", loc="left")
+        axis.set_ylabel(label)
+        axis.yaxis.get_major_locator().set_params(integer=True)
+    axes[-1].set_xlabel("time step")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.colorbar(colors, ax=list(axes), shrink=0.4, label="0 to 1")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    print(f"picture: {path}")
+
+
+class HeatMapServer:
+    """A visdom server that shows the debug dictionary."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @classmethod
+    def connect(cls, server: str = "http://localhost", port: int = 8097) -> HeatMapServer | None:
+        """The running server, or None and one line that says why not."""
+        try:
+            import visdom
+        except ImportError:
+            print("-visdom: visdom is not installed, training goes on without heat maps")
+            return None
+        try:
+            return cls(
+                visdom.Visdom(
+                    server=server, port=port, use_incoming_socket=False, raise_exceptions=True
+                )
+            )
+        except (ConnectionError, OSError):
+            print(
+                f"-visdom: no server at {server}:{port} (start one: python -m visdom.server), "
+                "training goes on without heat maps"
+            )
+            return None
+
+    def send(self, trace: dict[str, np.ndarray], iteration: int, loss: float) -> None:
+        """Show each entry of the debug dictionary, in a window of its own."""
+        for name, values in trace.items():
+            title, axis = HEAT_MAPS[name]
+            self._connection.heatmap(
+                values,
+                win=name,
+                opts={
+                    "xtickstep": 10,
+                    "ytickstep": 2,
+                    "title": f"{title}, t: {iteration}, loss: {loss:.4f}",
+                    "ylabel": "layer * time",
+                    "xlabel": axis,
+                },
+            )

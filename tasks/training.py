@@ -1,0 +1,287 @@
+"""What training a task takes, whichever the task: model, optimizer, loop, resuming."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from checkpoints import load_checkpoint, save_checkpoint
+from options import build_parser, choose_device
+from plots import HeatMapServer, save_memory_picture
+from torch import Tensor, nn
+
+from torch_adapters import DNC
+
+__all__ = ["Batch", "Task", "build_model", "build_optimizer", "main"]
+
+# The picture shows at most so many steps of so many slots and heads without becoming a blur.
+GENERALIZATION = (1, 1.5, 2, 3, 4)
+
+
+class Batch(NamedTuple):
+    """Some examples of one length."""
+
+    input: Tensor  # [B, T, X]
+    target: Tensor  # of the task's own shape, batch in front
+
+
+class Task(Protocol):
+    """A generator, a loss and a metric."""
+
+    name: str
+    metric: str  # what `error` is called, in words
+
+    def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
+        """Width of the input and of the output."""
+        ...
+
+    def batch(
+        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+    ) -> Batch:
+        """Examples of that length, on the CPU."""
+        ...
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """A scalar to minimize."""
+        ...
+
+    def error(self, output: Tensor, target: Tensor) -> float:
+        """The metric, 0 when all is right."""
+        ...
+
+    def show(self, output: Tensor) -> Tensor:
+        """What to draw of the output ``[B, T, Y]``, in [0, 1]."""
+        ...
+
+
+def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> DNC:
+    """The module that the options describe, on the CPU."""
+    return DNC(
+        sizes[0],
+        options.nhid,
+        output_size=sizes[1],
+        rnn_type=options.rnn_type,
+        num_layers=options.nlayer,
+        num_hidden_layers=options.nhlayer,
+        dropout=options.dropout,
+        nr_cells=options.mem_slot,
+        cell_size=options.mem_size,
+        read_heads=options.read_heads,
+    )
+
+
+def build_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
+    """The optimizer of ``-optim``, with the settings that its users know."""
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.98), eps=1e-9)
+    if name == "adamax":
+        return torch.optim.Adamax(parameters, lr=lr, betas=(0.9, 0.98), eps=1e-9)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=lr, momentum=0.9, eps=1e-10)
+    plain = {
+        "sgd": torch.optim.SGD,
+        "adagrad": torch.optim.Adagrad,
+        "adadelta": torch.optim.Adadelta,
+    }
+    return plain[name](parameters, lr=lr)
+
+
+class Run:
+    """One training run: everything that a checkpoint must hold."""
+
+    def __init__(self, task: Task, options: argparse.Namespace, device: torch.device) -> None:
+        torch.manual_seed(options.seed)
+        self.task = task
+        self.options = options
+        self.device = device
+        self.model = build_model(options, task.sizes(options)).to(device)
+        self.optimizer = build_optimizer(options.optim, self.model.parameters(), options.lr)
+        self.data = torch.Generator().manual_seed(options.seed)
+        self.iteration = 0
+        self.solved = False
+        self.checkpoint = options.checkpoint_dir / f"{task.name}_{options.memory_type}.pt"
+
+    def max_length(self, iteration: int) -> int:
+        """The longest sequence at that iteration, by the linear curriculum."""
+        options = self.options
+        grown = (iteration - 1) // options.curriculum_freq if iteration else 0
+        return options.sequence_max_length + options.curriculum_increment * grown
+
+    def longest(self) -> int:
+        """The longest sequence that this run will ever ask for."""
+        return self.max_length(self.options.iterations)
+
+    def train_once(self) -> tuple[float, float]:
+        """One iteration: ``(loss, error)``."""
+        self.iteration += 1
+        high = self.max_length(self.iteration)
+        length = int(torch.randint(1, high + 1, (), generator=self.data))
+        batch = self._batch(length, self.data)
+        self.model.train()
+        self.optimizer.zero_grad()
+        output = self.model(batch.input)[0]
+        loss = self.task.loss(output, batch.target)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self.optimizer.step()
+        return loss.item(), self.task.error(output.detach(), batch.target)
+
+    def test(self, length: int, generator: torch.Generator) -> float:
+        """Error on a fresh batch of that length."""
+        batch = self._batch(length, generator)
+        self.model.eval()
+        with torch.no_grad():
+            output = self.model(batch.input)[0]
+        return self.task.error(output, batch.target)
+
+    def check_solved(self) -> bool:
+        """Whether three fresh batches at the longest length are without error."""
+        generator = torch.Generator().manual_seed(self.options.seed + self.iteration + 1)
+        self.solved = all(self.test(self.longest(), generator) == 0 for _ in range(3))
+        return self.solved
+
+    def example(self, length: int) -> tuple[Batch, Tensor, dict[str, Any]]:
+        """One example of that length, the output for it and the debug dictionary."""
+        batch = self._batch(length, torch.Generator().manual_seed(self.options.seed + 1), 1)
+        self.model.eval()
+        self.model.debug = True
+        try:
+            with torch.no_grad():
+                output, _, trace = self.model(batch.input)
+        finally:
+            self.model.debug = False
+        return batch, self.task.show(output).cpu(), trace
+
+    def _batch(
+        self, length: int, generator: torch.Generator, batch_size: int | None = None
+    ) -> Batch:
+        size = self.options.batch_size if batch_size is None else batch_size
+        batch = self.task.batch(self.options, length, size, generator)
+        return Batch(*(part.to(self.device) for part in batch))
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        plain = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in vars(self.options).items()
+            if name not in ("resume", "visdom", "cuda")
+        }
+        content = {
+            "task": self.task.name,
+            "options": plain,
+            "iteration": self.iteration,
+            "solved": self.solved,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "data": self.data.get_state(),
+            "random": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            content["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        save_checkpoint(self.checkpoint, content)
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint as if never interrupted."""
+        try:
+            self.model.load_state_dict(saved["model"])
+        except RuntimeError:
+            raise SystemExit(
+                f"-resume {self.options.resume}: the options given build another model than the "
+                "checkpoint's; leave them out to take the checkpoint's"
+            ) from None
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.lr
+        self.data.set_state(saved["data"])
+        torch.set_rng_state(saved["random"])
+        if self.device.type == "cuda" and "random_cuda" in saved:
+            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
+        self.iteration, self.solved = saved["iteration"], saved["solved"]
+
+
+def main(task: Task, description: str, argv: Sequence[str] | None = None, **defaults: Any) -> None:
+    """Train a task from the command line, test it on longer sequences, draw what it learned."""
+    parser = build_parser(description, **defaults)
+    options = parser.parse_args(argv)
+    saved = None
+    if options.resume is not None:
+        saved = load_checkpoint(options.resume, task.name)
+        stored = saved["options"]
+        stored["checkpoint_dir"] = Path(stored["checkpoint_dir"])
+        parser.set_defaults(**stored)
+        options = parser.parse_args(argv)
+    run = Run(task, options, choose_device(options.cuda))
+    if saved is not None:
+        run.restore(saved)
+        print(f"going on from iteration {run.iteration} of {options.resume}")
+    try:
+        _train(run)
+    except KeyboardInterrupt:
+        run.save()
+        raise SystemExit(
+            f"\nstopped at iteration {run.iteration}; go on with -resume {run.checkpoint}"
+        ) from None
+    run.save()
+    print(f"checkpoint: {run.checkpoint}")
+    _report(run)
+
+
+def _train(run: Run) -> None:
+    from tqdm import tqdm  # imported here, so that -h and bad options answer at once
+
+    options, task = run.options, run.task
+    heat_maps = HeatMapServer.connect() if options.visdom else None
+    since, losses, errors = time.perf_counter(), [], []
+    progress = tqdm(
+        total=options.iterations,
+        initial=run.iteration,
+        desc=task.name,
+        unit="it",
+        dynamic_ncols=True,
+        disable=None,
+    )
+    with progress:
+        while run.iteration < options.iterations and not run.solved:
+            loss, error = run.train_once()
+            losses.append(loss)
+            errors.append(error)
+            progress.set_postfix_str(f"loss {loss:.4f}, {task.metric} {error:.4f}", refresh=False)
+            progress.update()
+            if run.iteration % options.summarize_freq == 0:
+                now = time.perf_counter()
+                progress.write(
+                    f"iteration {run.iteration}: loss {_mean(losses):.4f}, "
+                    f"{task.metric} {_mean(errors):.4f}, "
+                    f"length up to {run.max_length(run.iteration)}, "
+                    f"{(now - since) / len(losses) * 1e3:.1f} ms an iteration"
+                )
+                if heat_maps is not None:
+                    _, _, trace = run.example(run.max_length(run.iteration))
+                    heat_maps.send(trace, run.iteration, _mean(losses))
+                if run.check_solved():
+                    progress.write(f"solved at iteration {run.iteration}")
+                since, losses, errors = time.perf_counter(), [], []
+            if run.iteration % options.check_freq == 0:
+                run.save()
+
+
+def _report(run: Run) -> None:
+    generator = torch.Generator().manual_seed(run.options.seed + 2)
+    longest = run.max_length(run.iteration)
+    lengths = sorted({round(longest * factor) for factor in GENERALIZATION})
+    print(f"{run.task.metric} by length (trained up to {longest}):")
+    for length in lengths:
+        print(f"  length {length:4d}: {run.test(length, generator):.4f}")
+    batch, output, trace = run.example(longest)
+    picture = run.checkpoint.with_suffix(".png")
+    save_memory_picture(picture, run.task.name, batch.input[0].cpu(), output[0], trace)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
