@@ -77,8 +77,8 @@ def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
 
-    >>> allocation_weighting(torch.tensor([1.0, 0.5, 0.0]))
-    tensor([0., 0., 1.])
+    >>> allocation_weighting(torch.tensor([0.5, 0.25, 1.0]))
+    tensor([0.1250, 0.7500, 0.0000])
     """
     ascending, order = usage.sort(dim=-1, stable=True)
     weights = (1 - ascending) * exclusive_cumulative_product(ascending)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints
+from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class MemcoreError(ValueError):
     """
 
 
+@runtime_checkable
 class Checked(Protocol[Parameters, Result]):
     """A function that checks its arguments, and the same one without."""
 

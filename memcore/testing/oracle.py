@@ -58,7 +58,7 @@ def _softmax(values: Array) -> Array:
     return powers / powers.sum()
 
 
-def content_weighting(memory: Array, key: Array, strength: Array) -> Array:
+def content_weighting(memory: Array, key: Array, strength: Array | np.generic | float) -> Array:
     """``softmax_i(β cos(k, M_i))`` for one key ``[W]`` over a memory ``[N, W]``: ``[N]``."""
     cosines = []
     for row in memory:

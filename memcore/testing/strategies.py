@@ -6,6 +6,8 @@ often, since that is where addressing breaks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ __all__ = [
 def _tensors(
     shape: tuple[int, ...], low: float, high: float, dtype: torch.dtype
 ) -> st.SearchStrategy[Tensor]:
-    elements = st.floats(low, high, width=32, allow_subnormal=False)
+    elements = st.floats(low, high, allow_subnormal=False)
     return arrays(np.float64, shape, elements=elements).map(
         lambda array: torch.from_numpy(array.copy()).to(dtype)
     )
@@ -109,7 +111,7 @@ def dnc_states(
 ) -> st.SearchStrategy[dnc.DNCState]:
     """States that a DNC can reach: the initial one, or some steps of drawn interfaces later."""
 
-    def roll(interfaces: list[dnc.DNCInterface]) -> dnc.DNCState:
+    def roll(interfaces: Iterable[dnc.DNCInterface]) -> dnc.DNCState:
         state = dnc.init_state(slots, word_size, read_heads, dtype=dtype)
         for interface in interfaces:
             _, state = dnc.step(state, interface)

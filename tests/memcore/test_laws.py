@@ -1,0 +1,220 @@
+"""Laws that every operation obeys, run over a registry of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+import memcore
+from memcore import dnc
+
+SLOTS, WORDS, HEADS = 5, 3, 2
+
+
+class Draw:
+    """Random arguments in the ranges that the docstrings give."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, seed: int = 0) -> None:
+        self.dtype, self.device = dtype, device
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def real(self, *shape: int) -> Tensor:
+        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64)
+        return drawn.to(self.device, self.dtype)
+
+    def gate(self, *shape: int) -> Tensor:
+        return self.real(*shape).sigmoid()
+
+    def strength(self, *shape: int) -> Tensor:
+        return 1 + self.real(*shape).square()
+
+    def weights(self, *shape: int) -> Tensor:
+        return self.real(*shape).softmax(-1) * self.gate(*shape[:-1], 1)
+
+    def links(self) -> Tensor:
+        off_diagonal = 1 - torch.eye(SLOTS, dtype=self.dtype, device=self.device)
+        return self.gate(SLOTS, SLOTS) * off_diagonal / SLOTS
+
+    def state(self) -> dnc.DNCState:
+        return dnc.DNCState(
+            memory=self.real(SLOTS, WORDS),
+            usage=self.gate(SLOTS),
+            precedence=self.weights(SLOTS),
+            link=self.links(),
+            read_weights=self.weights(HEADS, SLOTS),
+            write_weights=self.weights(SLOTS),
+        )
+
+    def interface_vector(self) -> Tensor:
+        return self.real(dnc.interface_size(WORDS, HEADS))
+
+
+def parse(vector: Tensor) -> dnc.DNCInterface:
+    return dnc.parse_interface(vector, WORDS, HEADS)
+
+
+def step(vector: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    reads, after = dnc.step(dnc.DNCState(*state), parse(vector))
+    return reads, *after
+
+
+# name: (operation on tensors, its arguments)
+OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[Draw], tuple[Tensor, ...]]]] = {
+    "safe_norm": (memcore.safe_norm, lambda d: (d.real(SLOTS, WORDS),)),
+    "oneplus": (memcore.oneplus, lambda d: (d.real(HEADS),)),
+    "exclusive_cumulative_product": (
+        memcore.exclusive_cumulative_product,
+        lambda d: (d.gate(SLOTS),),
+    ),
+    "cosine_similarity": (
+        memcore.cosine_similarity,
+        lambda d: (d.real(SLOTS, WORDS), d.real(HEADS, WORDS)),
+    ),
+    "content_weighting": (
+        memcore.content_weighting,
+        lambda d: (d.real(SLOTS, WORDS), d.real(HEADS, WORDS), d.strength(HEADS)),
+    ),
+    "retention": (memcore.retention, lambda d: (d.gate(HEADS), d.weights(HEADS, SLOTS))),
+    "usage": (memcore.usage, lambda d: (d.gate(SLOTS), d.weights(SLOTS), d.gate(SLOTS))),
+    "allocation_weighting": (memcore.allocation_weighting, lambda d: (d.gate(SLOTS),)),
+    "precedence": (memcore.precedence, lambda d: (d.weights(SLOTS), d.weights(SLOTS))),
+    "link": (memcore.link, lambda d: (d.links(), d.weights(SLOTS), d.weights(SLOTS))),
+    "directional_weightings": (
+        memcore.directional_weightings,
+        lambda d: (d.links(), d.weights(HEADS, SLOTS)),
+    ),
+    "write_weighting": (
+        memcore.write_weighting,
+        lambda d: (d.weights(SLOTS), d.weights(SLOTS), d.gate(), d.gate()),
+    ),
+    "read_weighting": (
+        memcore.read_weighting,
+        lambda d: (
+            d.weights(HEADS, SLOTS),
+            d.weights(HEADS, SLOTS),
+            d.weights(HEADS, SLOTS),
+            d.weights(HEADS, 3),
+        ),
+    ),
+    "erase_and_add": (
+        memcore.erase_and_add,
+        lambda d: (d.real(SLOTS, WORDS), d.weights(SLOTS), d.gate(WORDS), d.real(WORDS)),
+    ),
+    "read": (memcore.read, lambda d: (d.real(SLOTS, WORDS), d.weights(HEADS, SLOTS))),
+    "parse_interface": (parse, lambda d: (d.interface_vector(),)),
+    "step": (step, lambda d: (d.interface_vector(), *d.state())),
+}
+FUNCTIONS = {name for name in memcore.__all__ if callable(getattr(memcore, name))}
+
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
+both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+CPU = torch.device("cpu")
+
+
+def outputs(result: Any) -> tuple[Tensor, ...]:
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def total(operation: Callable[..., Any], *arguments: Any) -> Tensor:
+    """A scalar that depends on every output, each element with another factor."""
+    result = torch.zeros((), dtype=arguments[0].dtype, device=arguments[0].device)
+    for output in outputs(operation(*arguments)):
+        factors = torch.arange(1, output.numel() + 1, dtype=output.dtype, device=output.device)
+        result = result + (output.flatten() * factors.sin()).sum()
+    return result
+
+
+def test_the_registry_holds_every_public_function() -> None:
+    classes = {"DNCInterface", "DNCState", "MemcoreError"}
+    assert FUNCTIONS - classes - {"dnc"} <= set(OPERATIONS)
+
+
+@every_operation
+@both_dtypes
+def test_dtype_and_device_are_kept(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    operation, draw = OPERATIONS[name]
+    arguments = draw(Draw(dtype, device))
+    for output in outputs(operation(*arguments)):
+        assert output.dtype == dtype
+        assert output.device == arguments[0].device
+
+
+@every_operation
+def test_inputs_are_unchanged(name: str, device: torch.device) -> None:
+    operation, draw = OPERATIONS[name]
+    arguments = draw(Draw(torch.float32, device))
+    before = [argument.clone() for argument in arguments]
+    operation(*arguments)
+    for argument, copy in zip(arguments, before, strict=True):
+        assert torch.equal(argument, copy)
+
+
+@every_operation
+def test_vmap_equals_a_loop(name: str, device: torch.device) -> None:
+    operation, draw = OPERATIONS[name]
+    examples = [draw(Draw(torch.float64, device, seed)) for seed in range(4)]
+    batched = vmap(operation)(*(torch.stack(part) for part in zip(*examples, strict=True)))
+    for index, example in enumerate(examples):
+        for together, alone in zip(outputs(batched), outputs(operation(*example)), strict=True):
+            torch.testing.assert_close(together[index], alone, rtol=1e-12, atol=1e-12)
+
+
+@every_operation
+def test_gradient_of_vmap_equals_vmap_of_gradient(name: str, device: torch.device) -> None:
+    operation, draw = OPERATIONS[name]
+    examples = [draw(Draw(torch.float64, device, seed)) for seed in range(3)]
+    stacked = tuple(torch.stack(part) for part in zip(*examples, strict=True))
+    positions = tuple(range(len(stacked)))
+    inside = vmap(grad(lambda *a: total(operation, *a), argnums=positions))(*stacked)
+    outside = grad(lambda *a: vmap(lambda *b: total(operation, *b))(*a).sum(), argnums=positions)(
+        *stacked
+    )
+    for one, other in zip(inside, outside, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@every_operation
+def test_first_and_second_gradients(name: str) -> None:
+    operation, draw = OPERATIONS[name]
+    arguments = tuple(a.requires_grad_() for a in draw(Draw(torch.float64, CPU)))
+    assert torch.autograd.gradcheck(operation, arguments, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(operation, arguments)
+
+
+def edges(draw: Callable[[Draw], tuple[Tensor, ...]], dtype: torch.dtype) -> dict[str, Any]:
+    drawn = draw(Draw(dtype, CPU))
+    return {
+        "zeros": tuple(torch.zeros_like(a) for a in drawn),
+        "tiny": tuple(torch.full_like(a, 1e-30) for a in drawn),
+        "ones": tuple(torch.ones_like(a) for a in drawn),
+        "large": tuple(a * 1e6 if (a < 0).any() else a for a in drawn),
+    }
+
+
+@every_operation
+@both_dtypes
+@pytest.mark.parametrize("edge", ["zeros", "tiny", "ones", "large"])
+def test_gradients_are_finite_at_the_edges(name: str, dtype: torch.dtype, edge: str) -> None:
+    operation, draw = OPERATIONS[name]
+    arguments = edges(draw, dtype)[edge]
+    positions = tuple(range(len(arguments)))
+    first = grad(lambda *a: total(operation, *a), argnums=positions)
+    for gradient in first(*arguments):
+        assert gradient.isfinite().all()
+
+
+@every_operation
+def test_the_unchecked_form_is_the_same_function(name: str) -> None:
+    operation, draw = OPERATIONS[name]
+    unchecked = getattr(operation, "unchecked", None)
+    if unchecked is None:
+        pytest.skip("takes any shape")
+    arguments = draw(Draw(torch.float64, CPU))
+    checked = outputs(operation(*arguments))
+    for one, other in zip(checked, outputs(unchecked(*arguments)), strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,85 @@
+"""The published test helpers must themselves notice what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memcore import dnc
+from memcore.testing import (
+    assert_dnc_state,
+    assert_finite,
+    assert_simplex,
+    assert_subsimplex,
+    complex_step_derivative,
+)
+from memcore.testing import strategies as some
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([0.5, 0.6], "sums to 1.1"),
+        ([-0.1, 0.5], "smallest element -0.1"),
+        ([float("nan"), 0.5], "1 of 2 elements are not finite"),
+    ],
+)
+def test_what_is_not_on_the_subsimplex(weights: list[float], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        assert_subsimplex(torch.tensor(weights, dtype=torch.float64))
+
+
+def test_what_is_not_on_the_simplex() -> None:
+    assert_simplex(torch.tensor([0.5, 0.5]))
+    with pytest.raises(AssertionError, match="under 1"):
+        assert_simplex(torch.tensor([0.5, 0.4]))
+
+
+def test_what_is_not_finite() -> None:
+    with pytest.raises(AssertionError, match="reads: 2 of 3 elements are not finite"):
+        assert_finite(torch.tensor([1.0, torch.inf, torch.nan]), "reads")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("usage", torch.full((3,), 1.1), "usage: largest element"),
+        ("precedence", torch.full((3,), 0.5), "precedence: a row sums to 1.5"),
+        ("link", torch.eye(3) / 2, "the diagonal holds 0.5"),
+        ("link", torch.ones(3, 3).tril(-1), "link: a row sums to 2"),
+        ("link", torch.ones(3, 3).triu(1) * 0.5, None),
+        ("link", torch.tensor([[0.0, 1, 0], [0, 0, 0], [0, 1, 0]]), "column sums"),
+        ("memory", torch.full((3, 2), torch.inf), "memory: 6 of 6"),
+    ],
+)
+def test_what_is_no_dnc_state(field: str, value: torch.Tensor, message: str | None) -> None:
+    state = dnc.init_state(3, 2, 1)._replace(**{field: value})
+    if message is None:
+        assert_dnc_state(state)
+        return
+    with pytest.raises(AssertionError, match=message):
+        assert_dnc_state(state)
+
+
+@given(st.data(), st.integers(1, 5), st.integers(1, 3), st.integers(1, 2))
+def test_strategies_draw_what_they_promise(
+    data: st.DataObject, slots: int, words: int, heads: int
+) -> None:
+    assert_dnc_state(data.draw(some.dnc_states(slots, words, heads)))
+    assert_subsimplex(data.draw(some.weightings((heads, slots))))
+    memory = data.draw(some.memories(slots, words, bound=2))
+    assert memory.shape == (slots, words)
+    assert memory.abs().max() <= 2
+    assert (data.draw(some.strengths(heads)) >= 1).all()
+    usage = data.draw(some.usages(slots))
+    assert ((usage >= 0) & (usage <= 1)).all()
+
+
+def test_complex_step_is_exact() -> None:
+    point, direction = np.array([0.3, -2.0]), np.array([1.0, 0.5])
+    derivative = complex_step_derivative(lambda x: np.exp(x) * x[0], point, direction)
+    expected = np.exp(point) * point[0] * direction + np.exp(point) * direction[0]
+    np.testing.assert_allclose(derivative, expected, rtol=1e-15)

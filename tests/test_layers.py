@@ -1,0 +1,77 @@
+"""The layers point one way: tasks → torch_adapters → memcore, and within memcore upwards."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Lower ranks may not import higher ones; equal ranks may not import each other.
+RANKS = {
+    "memcore.errors": 0,
+    "memcore.numerics": 1,
+    "memcore.access": 2,
+    "memcore.allocation": 2,
+    "memcore.content": 2,
+    "memcore.linkage": 2,
+    "memcore.dnc": 3,
+    "memcore": 4,
+    "memcore.testing": 5,
+    "torch_adapters": 6,
+    "tasks": 7,
+}
+FILES = [
+    path.relative_to(ROOT)
+    for folder in ("memcore", "torch_adapters", "tasks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+def rank(module: str) -> tuple[int, str] | None:
+    """The rank of the longest prefix that has one; None for modules of others."""
+    parts = module.split(".")
+    for end in range(len(parts), 0, -1):
+        prefix = ".".join(parts[:end])
+        if prefix in RANKS:
+            return RANKS[prefix], prefix
+    return None
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, f"{path}: relative import"
+            # `from memcore import dnc` may name a module or a function of it.
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in submodules if name in RANKS}
+            names |= known
+            if known != submodules:
+                names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_nothing_points_back(path: Path) -> None:
+    own = rank(module_of(path))
+    assert own is not None
+    for name in imported(path):
+        other = rank(name)
+        if other is not None and other[1] != own[1]:
+            assert other[0] < own[0], f"{path} imports {name}"
+
+
+def test_the_core_knows_nothing_of_models() -> None:
+    """The time loop is written for any memory: it imports none."""
+    for name in ("recurrence", "carried", "cell", "controller", "interface", "sequence", "debug"):
+        for module in imported(Path("torch_adapters") / f"{name}.py"):
+            assert "dnc" not in module
