@@ -56,7 +56,7 @@ def save_memory_picture(
 
     figure = Figure(figsize=(8, 1.2 + 1.6 * len(panels)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}: one example of length {steps} steps, and where the memory was used")
+    figure.suptitle(f"{title}: one example, and where the memory was written and read")
     axes = figure.subplots(len(panels), 1, sharex=True)
     colors = ScalarMappable(Normalize(0, 1), "viridis")
     for axis, (name, label, values) in zip(axes, panels, strict=True):

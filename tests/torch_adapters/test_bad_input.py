@@ -1,0 +1,256 @@
+"""What a wrong call of a module says; each leaves everything as it was."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_sequence
+
+from memcore import MemcoreError, dnc
+from torch_adapters import DNC, select_state, state_from_dict, state_to_dict
+
+SIZES: dict[str, Any] = {"nr_cells": 5, "cell_size": 4, "read_heads": 2}
+
+
+def build(**options: Any) -> Any:
+    torch.manual_seed(0)
+    return DNC(3, 8, **{**SIZES, **options})
+
+
+def refuses(error: type[Exception], message: str) -> Any:
+    return pytest.raises(error, match="^" + re.escape(message))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"nr_cells": 0}, MemcoreError, "nr_cells: expected an int of at least 1, got 0"),
+        ({"read_heads": -2}, MemcoreError, "read_heads: expected an int of at least 1, got -2"),
+        ({"cell_size": 2.5}, TypeError, "cell_size: expected an int, got float"),
+        ({"num_layers": 0}, MemcoreError, "num_layers: expected an int of at least 1, got 0"),
+        ({"output_size": 0}, MemcoreError, "output_size: expected an int of at least 1, got 0"),
+        (
+            {"rnn_type": "lstn"},
+            MemcoreError,
+            "rnn_type: expected one of lstm, gru, rnn, got",
+        ),
+        ({"rnn_type": None}, TypeError, "rnn_type: expected a str, got NoneType"),
+        (
+            {"nonlinearity": "sin"},
+            MemcoreError,
+            "nonlinearity: expected one of tanh, relu, got 'sin'",
+        ),
+        ({"dropout": 1}, MemcoreError, "dropout: expected a number in [0, 1), got 1"),
+        ({"dropout": "0"}, TypeError, "dropout: expected a number, got str"),
+        ({"clip": -1}, MemcoreError, "clip: expected a number of at least 0, got -1"),
+        ({"clip": float("nan")}, MemcoreError, "clip: expected a number of at least 0, got nan"),
+        ({"bias": 1}, TypeError, "bias: expected a bool, got int"),
+        (
+            {"bidirectional": True},
+            MemcoreError,
+            "bidirectional: expected False, got True;",
+        ),
+        ({"dtype": torch.int32}, MemcoreError, "dtype: expected a floating torch.dtype, got"),
+        ({"dtype": "float"}, TypeError, "dtype: expected a torch.dtype, got str"),
+        ({"gpu_id": -2}, MemcoreError, "gpu_id: expected an int of at least -1, got -2"),
+        ({"gpu_id": 99}, MemcoreError, "gpu_id: expected -1 or one of the "),
+        (
+            {"gpu_id": 0, "device": "cpu"},
+            MemcoreError,
+            "gpu_id: expected to agree with device=cpu, got 0",
+        ),
+    ],
+)
+def test_constructor(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with refuses(error, message):
+        build(**options)
+
+
+def test_sizes_of_the_controller() -> None:
+    with refuses(MemcoreError, "input_size: expected an int of at least 1, got 0"):
+        DNC(0, 8)
+    with refuses(MemcoreError, "hidden_size: expected an int of at least 1, got -1"):
+        DNC(3, -1)
+
+
+@pytest.mark.parametrize(
+    ("input", "error", "message"),
+    [
+        (
+            torch.zeros(2, 3),
+            MemcoreError,
+            "input: expected shape [batch, time, 3] with no empty axis, got [2, 3]",
+        ),
+        (torch.zeros(2, 5, 4), MemcoreError, "input: expected shape [batch, time, 3] with"),
+        (torch.zeros(2, 0, 3), MemcoreError, "input: expected shape [batch, time, 3] with"),
+        (torch.zeros(0, 5, 3), MemcoreError, "input: expected shape [batch, time, 3] with"),
+        (
+            torch.zeros(2, 5, 3).double(),
+            MemcoreError,
+            "input: expected the parameters' dtype torch.float32, got torch.float64",
+        ),
+        (torch.zeros(2, 5, 3).long(), MemcoreError, "input: expected the parameters' dtype"),
+        (
+            torch.zeros(2, 5, 3, device="meta"),
+            MemcoreError,
+            "input: expected the parameters' device cpu, got meta",
+        ),
+        ([[1.0]], TypeError, "input: expected a torch.Tensor or PackedSequence, got list"),
+        (
+            pack_sequence([torch.zeros(4, 2)]),
+            MemcoreError,
+            "input: expected shape [packed steps, 3] with no empty axis, got [4, 2]",
+        ),
+    ],
+)
+def test_input(input: Any, error: type[Exception], message: str) -> None:
+    with refuses(error, message):
+        build()(input)
+
+
+def test_input_with_time_in_front_is_named_so() -> None:
+    with refuses(MemcoreError, "input: expected shape [time, batch, 3] with no empty axis"):
+        build(batch_first=False)(torch.zeros(2, 5, 4))
+
+
+def test_input_of_a_step() -> None:
+    with refuses(MemcoreError, "input: expected shape [batch, 3], got [2, 1, 3]"):
+        build().step(torch.zeros(2, 1, 3))
+    with refuses(TypeError, "input: expected a torch.Tensor, got NoneType"):
+        build().step(None)
+
+
+def states() -> dict[str, tuple[Any, type[Exception], str]]:
+    module = build()
+    _, (hidden, memory, reads) = module(torch.zeros(2, 4, 3))
+    other = DNC(3, 8, nr_cells=6, cell_size=4, read_heads=2)(torch.zeros(2, 4, 3))[1][1]
+    gru = build(rnn_type="gru")(torch.zeros(2, 4, 3))[1][0]
+    larger = module(torch.zeros(3, 4, 3))[1]
+    return {
+        "no tuple": (memory, TypeError, "hx: expected None or a tuple (controller_hidden, memory"),
+        "a pair": ((hidden, memory), TypeError, "hx: expected None or a tuple"),
+        "batch size": (
+            larger,
+            MemcoreError,
+            "hx[0][0][0]: expected shape [2, 2, 8], got [2, 3, 8]",
+        ),
+        "memory of another batch size": (
+            (hidden, larger[1], reads),
+            MemcoreError,
+            "hx[1].memory: expected shape [2, 5, 4], got [3, 5, 4]",
+        ),
+        "memory of another module": (
+            (hidden, other, reads),
+            MemcoreError,
+            "hx[1].memory: expected shape [2, 5, 4], got [2, 6, 4]",
+        ),
+        "memory of another kind": (
+            (hidden, tuple(memory), reads),
+            TypeError,
+            "hx[1]: expected a DNCState, got tuple",
+        ),
+        "field of another kind": (
+            (hidden, memory._replace(usage=None), reads),
+            TypeError,
+            "hx[1].usage: expected a torch.Tensor, got NoneType",
+        ),
+        "dtype": (
+            (hidden, dnc.DNCState(*(value.double() for value in memory)), reads),
+            MemcoreError,
+            "hx[1].memory: expected dtype torch.float32, got torch.float64",
+        ),
+        "device": (
+            (hidden, memory._replace(link=memory.link.to("meta")), reads),
+            MemcoreError,
+            "hx[1].link: expected device cpu, got meta",
+        ),
+        "reads": (
+            (hidden, memory, reads[:, :-1]),
+            MemcoreError,
+            "hx[2]: expected shape [2, 8], got [2, 7]",
+        ),
+        "hidden of two layers": (
+            (hidden * 2, memory, reads),
+            MemcoreError,
+            "hx[0]: expected a list of 1 RNN states, one a layer, got a list of 2",
+        ),
+        "hidden of a gru": (
+            (gru, memory, reads),
+            TypeError,
+            "hx[0][0]: expected a tuple of two tensors (LSTM), got Tensor",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", states())
+def test_state(case: str) -> None:
+    hx, error, message = states()[case]
+    with refuses(error, message):
+        build()(torch.zeros(2, 4, 3), hx)
+
+
+def test_memories_of_their_own_come_as_a_list() -> None:
+    module = build(num_layers=2, share_memory=False)
+    shared = build(num_layers=2)(torch.zeros(2, 4, 3))[1]
+    with refuses(MemcoreError, "hx[1]: expected a list of 2 memory states, one a layer"):
+        module(torch.zeros(2, 4, 3), shared)
+
+
+@pytest.mark.parametrize("name", ["reset_experience", "episode_start"])
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (torch.zeros(2, 4), MemcoreError, ": expected "),
+        (torch.zeros(5, dtype=torch.bool), MemcoreError, ": expected "),
+        (torch.zeros(2, 4, 1, dtype=torch.bool), MemcoreError, ": expected "),
+        ("yes", TypeError, ": expected a bool"),
+    ],
+)
+def test_flags(name: str, value: Any, error: type[Exception], message: str) -> None:
+    with refuses(error, name + message):
+        build()(torch.zeros(2, 4, 3), **{name: value})
+
+
+def test_flags_packed_otherwise_than_the_input() -> None:
+    input = pack_sequence([torch.zeros(3, 3), torch.zeros(1, 3)])
+    flags = pack_sequence([torch.zeros(2), torch.zeros(2)])
+    with refuses(MemcoreError, "episode_start: expected to be packed just as the input is"):
+        build()(input, episode_start=flags._replace(data=flags.data.bool()))
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([], "examples: expected a non-empty list of ints"),
+        ([2], "examples: expected numbers in [0, 2), got [2]"),
+        ([-1], "examples: expected numbers in [0, 2), got [-1]"),
+        ([0.5], "examples: expected a non-empty list of ints"),
+        (torch.zeros(3, dtype=torch.bool), "examples: expected a non-empty list of ints"),
+    ],
+)
+def test_selecting(examples: Any, message: str) -> None:
+    _, hx = build()(torch.zeros(2, 4, 3))
+    with refuses(MemcoreError, message):
+        select_state(hx, examples)
+
+
+def test_loading() -> None:
+    _, hx = build()(torch.zeros(2, 4, 3))
+    saved = state_to_dict(hx)
+    wrong: Any = hx
+    with refuses(TypeError, "saved: expected a dict, got tuple"):
+        state_from_dict(wrong)
+    with refuses(MemcoreError, "saved: expected the keys of state_to_dict, missing ['memory']"):
+        state_from_dict({key: value for key, value in saved.items() if key != "memory"})
+    with refuses(MemcoreError, "saved['memory']: expected type one of ['DNCState']"):
+        state_from_dict({**saved, "memory": {"type": "NTMState"}})
+    with refuses(TypeError, "hx: expected (controller_hidden, memory, read_vectors)"):
+        state_to_dict((None, None, None))  # pyright: ignore[reportArgumentType]
+
+
+def test_nan_goes_through() -> None:
+    output, _ = build()(torch.full((2, 4, 3), torch.nan))
+    assert output.isnan().all()
