@@ -7,6 +7,7 @@ import argparse
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+
 from training import Batch, main
 
 __all__ = ["CopyTask"]

@@ -94,25 +94,30 @@ class HeatMapServer:
                     server=server, port=port, use_incoming_socket=False, raise_exceptions=True
                 )
             )
-        except (ConnectionError, OSError):
+        except OSError:  # of which ConnectionError is one
             print(
                 f"-visdom: no server at {server}:{port} (start one: python -m visdom.server), "
                 "training goes on without heat maps"
             )
             return None
 
-    def send(self, trace: dict[str, np.ndarray], iteration: int, loss: float) -> None:
-        """Show each entry of the debug dictionary, in a window of its own."""
-        for name, values in trace.items():
-            title, axis = HEAT_MAPS[name]
-            self._connection.heatmap(
-                values,
-                win=name,
-                opts={
-                    "xtickstep": 10,
-                    "ytickstep": 2,
-                    "title": f"{title}, t: {iteration}, loss: {loss:.4f}",
-                    "ylabel": "layer * time",
-                    "xlabel": axis,
-                },
-            )
+    def send(self, trace: dict[str, np.ndarray], iteration: int, loss: float) -> bool:
+        """Show each entry of the debug dictionary in a window; False once the server is gone."""
+        try:
+            for name, values in trace.items():
+                title, axis = HEAT_MAPS[name]
+                self._connection.heatmap(
+                    values,
+                    win=name,
+                    opts={
+                        "xtickstep": 10,
+                        "ytickstep": 2,
+                        "title": f"{title}, t: {iteration}, loss: {loss:.4f}",
+                        "ylabel": "layer * time",
+                        "xlabel": axis,
+                    },
+                )
+        except OSError:
+            print("-visdom: the server is gone, training goes on without heat maps")
+            return False
+        return True

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor, nn
+
 from checkpoints import load_checkpoint, save_checkpoint
 from options import build_parser, choose_device
 from plots import HeatMapServer, save_memory_picture
-from torch import Tensor, nn
-
 from torch_adapters import DNC
 
 __all__ = ["Batch", "Task", "build_model", "build_optimizer", "main"]
 
-# The picture shows at most so many steps of so many slots and heads without becoming a blur.
+# Lengths of the test after training, as multiples of the longest trained.
 GENERALIZATION = (1, 1.5, 2, 3, 4)
 
 
@@ -263,7 +263,8 @@ def _train(run: Run) -> None:
                 )
                 if heat_maps is not None:
                     _, _, trace = run.example(run.max_length(run.iteration))
-                    heat_maps.send(trace, run.iteration, _mean(losses))
+                    if not heat_maps.send(trace, run.iteration, _mean(losses)):
+                        heat_maps = None
                 if run.check_solved():
                     progress.write(f"solved at iteration {run.iteration}")
                 since, losses, errors = time.perf_counter(), [], []
