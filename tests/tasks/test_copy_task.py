@@ -286,7 +286,7 @@ def test_copy_is_learned(tmp_path: Path, seed: int) -> None:
         CopyTask(),
         "",
         (
-            f"-seed {seed} -iterations 5000 -checkpoint_dir {tmp_path} -optim rmsprop -lr 0.001 "
+            f"-seed {seed} -iterations 5000 -checkpoint_dir {tmp_path} -optim rmsprop -lr 0.0005 "
             "-batch_size 32 -sequence_max_length 8 -nhlayer 1 -read_heads 1 -mem_size 16"
         ).split(),
     )

@@ -1,0 +1,56 @@
+"""The README tells the truth: its Python runs, its options and arguments are the real ones."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import memcore
+from options import build_parser
+from torch_adapters import DNC
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
+def test_python_blocks_run(block: str) -> None:
+    """As a newcomer would: in a process of its own, with warnings as errors."""
+    subprocess.run([sys.executable, "-W", "error", "-c", block], check=True)
+
+
+def test_there_are_blocks() -> None:
+    assert len(BLOCKS) >= 3
+
+
+def test_the_table_of_operations_is_complete() -> None:
+    listed = set(re.findall(r"^\| `(\w+)\(", README, flags=re.MULTILINE))
+    functions = {name for name in memcore.__all__ if inspect.isfunction(getattr(memcore, name))}
+    assert functions - listed == {"exclusive_cumulative_product", "oneplus", "safe_norm"}
+
+
+def test_the_table_of_arguments_is_complete() -> None:
+    for function in (DNC.__init__, DNC.forward):
+        for name in list(inspect.signature(function).parameters)[1:]:
+            assert re.search(rf"^\|.*`{name}`.*\|", README, flags=re.MULTILINE), name
+
+
+def test_the_table_of_options_is_complete() -> None:
+    table = "".join(re.findall(r"^\| `-.*$", README, flags=re.MULTILINE))
+    listed = dict(re.findall(r"`-(\w+)` \| (\S+)", table))
+    defaults = vars(build_parser("").parse_args([]))
+    assert listed.keys() == defaults.keys()
+    for name, shown in listed.items():
+        value = defaults[name]
+        if isinstance(value, float):
+            assert float(shown) == value, name
+        elif value is None or value is False:
+            assert shown == ("none" if value is None else "off"), name
+        else:
+            assert shown == str(value), name
