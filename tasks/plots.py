@@ -84,7 +84,7 @@ class HeatMapServer:
     def connect(cls, server: str = "http://localhost", port: int = 8097) -> HeatMapServer | None:
         """The running server, or None and one line that says why not."""
         try:
-            import visdom
+            import visdom  # pyright: ignore[reportMissingImports]
         except ImportError:
             print("-visdom: visdom is not installed, training goes on without heat maps")
             return None

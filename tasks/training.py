@@ -233,7 +233,10 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None, **defa
 
 
 def _train(run: Run) -> None:
-    from tqdm import tqdm  # imported here, so that -h and bad options answer at once
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise SystemExit("the tasks need tqdm: pip install 'memcore[viz]'") from None
 
     options, task = run.options, run.task
     heat_maps = HeatMapServer.connect() if options.visdom else None

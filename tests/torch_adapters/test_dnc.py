@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -478,3 +479,24 @@ def test_examples_do_not_see_each_other() -> None:
         alone, state = module(input[[index]])
         same(alone, output[[index]], **CLOSE)
         same(state, select_state(hx, [index]), **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:.*barrier.*using the device:UserWarning")
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    module, alone = build(), build()
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(module)
+        output, hx = parallel(batch(module))
+        output, _ = parallel(batch(module, seed=2), hx)
+        output.square().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    _, hx = alone(batch(alone))
+    expected, _ = alone(batch(alone, seed=2), hx)
+    expected.square().sum().backward()
+    same(output, expected)
+    for one, other in zip(module.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, **CLOSE)
