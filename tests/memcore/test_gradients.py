@@ -77,6 +77,17 @@ def test_cumulative_product_gradient_is_right_at_zero(dtype: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_cumulative_product_second_derivative_is_right_at_two_zeros(dtype: torch.dtype) -> None:
+    """∂²(x_0 x_1) / ∂x_0 ∂x_1 is 1, also where both are 0."""
+    hessian: Any = torch.autograd.functional.hessian(
+        lambda factors: memcore.exclusive_cumulative_product(factors)[2],
+        torch.zeros(3, dtype=dtype),
+    )
+    expected = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=dtype)
+    torch.testing.assert_close(hessian, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_second_gradients_are_finite_at_zero_usage(dtype: torch.dtype) -> None:
     usage = torch.zeros(6, dtype=dtype)
     hessian: Any = torch.autograd.functional.hessian(
