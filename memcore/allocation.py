@@ -29,13 +29,16 @@ def retention(
             sub-simplex.
 
     Returns:
-        ``[N]``, in [0, 1].
+        ``[N]``, in [0, 1], also where rounding took a weight above 1.
 
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    # One multiplication a head: the gradient of torch.prod looks for zeros on the host.
-    return reduce(mul, (1 - free_gates[:, None] * read_weights).unbind(0))
+    # A softmax can sum to 1 + ε, and so can a read weighting: without the clamp the usage would
+    # turn negative. One multiplication a head: the gradient of torch.prod looks for zeros on
+    # the host.
+    kept = (1 - free_gates[:, None] * read_weights).clamp(min=0)
+    return reduce(mul, kept.unbind(0))
 
 
 @checked
@@ -57,7 +60,7 @@ def usage(
     Raises:
         MemcoreError: wrong rank, size, dtype or device.
     """
-    # u + (1 − u) w is u + w − u w, and cannot leave [0, 1] by rounding.
+    # u + (1 − u) w is u + w − u w, and stays in [0, 1] where its arguments do.
     return (previous + (1 - previous) * write_weights) * retention
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from memcore.access import erase_and_add, read, read_weighting, write_weighting
 from memcore.allocation import allocation_weighting, retention, usage
 from memcore.content import content_weighting
-from memcore.errors import MemcoreError, check_float_dtype, check_size, checked
+from memcore.errors import MemcoreError, check_device, check_float_dtype, check_size, checked
 from memcore.linkage import directional_weightings, link, precedence
 from memcore.numerics import oneplus
 
@@ -146,12 +146,14 @@ def init_state(
         A state of zeros.
 
     Raises:
-        MemcoreError: a size below 1 or another dtype.
+        TypeError: an argument of the wrong type.
+        MemcoreError: a size below 1, another dtype, or a device that is not there.
     """
     check_size("slots", slots)
     check_size("word_size", word_size)
     check_size("read_heads", read_heads)
     check_float_dtype("dtype", dtype)
+    check_device("device", device)
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=device)

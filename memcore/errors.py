@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from numbers import Integral
 from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 import torch
@@ -65,7 +66,9 @@ def checked(function: Callable[Parameters, Result]) -> Checked[Parameters, Resul
             if name in given:
                 yield name, given[name], axes
         for name, (kind, fields) in tuples.items():
-            value = given.get(name)
+            if name not in given:
+                continue
+            value = given[name]
             if not isinstance(value, kind):
                 raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
             for field, axes in fields.items():
@@ -130,12 +133,42 @@ def _show(axes: Axes) -> str:
     return f"[{', '.join(map(str, axes))}]"
 
 
-def check_size(name: str, value: object, minimum: int = 1) -> None:
-    """Raise unless ``value`` is an int of at least ``minimum``."""
-    if not isinstance(value, int) or isinstance(value, bool):
+def check_floats(name: str, value: object, least_rank: int) -> None:
+    """Raise unless ``value`` is a float32 or float64 tensor of at least that rank."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in FLOAT_DTYPES:
+        raise MemcoreError(f"{name}: expected dtype float32 or float64, got {value.dtype}")
+    if value.dim() < least_rank:
+        raise MemcoreError(f"{name}: expected at least one axis, got shape {list(value.shape)}")
+
+
+def check_device(name: str, value: object) -> None:
+    """Raise unless ``value`` is None or names a device that this machine has."""
+    if value is None:
+        return
+    if not isinstance(value, torch.device | str | int) or isinstance(value, bool):
+        raise TypeError(
+            f"{name}: expected a torch.device, a str or an int, got {type(value).__name__}"
+        )
+    try:
+        device = torch.device(value)
+    except RuntimeError:
+        raise MemcoreError(f"{name}: expected a device that torch knows, got {value!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MemcoreError(
+            f"{name}: expected one of the {torch.cuda.device_count()} CUDA devices of this "
+            f"machine, got {value!r}"
+        )
+
+
+def check_size(name: str, value: object, minimum: int = 1) -> int:
+    """``value`` as an int; raise unless it is a whole number of at least ``minimum``."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if value < minimum:
+    if int(value) < minimum:
         raise MemcoreError(f"{name}: expected an int of at least {minimum}, got {value}")
+    return int(value)
 
 
 def check_float_dtype(name: str, dtype: object) -> None:

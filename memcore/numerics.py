@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from memcore.errors import check_floats
+
 __all__ = ["exclusive_cumulative_product", "oneplus", "safe_norm"]
 
 NORM_EPSILON = 1e-6
@@ -26,7 +28,12 @@ def safe_norm(
 
     Returns:
         ``[..., 1]``, at least ``√ε``.
+
+    Raises:
+        TypeError: not a tensor.
+        MemcoreError: a scalar, or another dtype than float32 and float64.
     """
+    check_floats("vectors", vectors, 1)
     return (vectors.square().sum(-1, keepdim=True) + epsilon).sqrt()
 
 
@@ -35,9 +42,20 @@ def oneplus(values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
 
     Graves et al. 2016, Methods, "Interface parameters".
 
+    Args:
+        values: any shape, unbounded.
+
+    Returns:
+        The same shape, at least 1.
+
+    Raises:
+        TypeError: not a tensor.
+        MemcoreError: another dtype than float32 and float64.
+
     >>> oneplus(torch.tensor([0.0]))
     tensor([1.6931])
     """
+    check_floats("values", values, 0)
     return 1 + softplus(values)
 
 
@@ -51,15 +69,20 @@ def exclusive_cumulative_product(factors: Float[Tensor, "*axes N"]) -> Float[Ten
     and compiled), and the result differs from the exact one by rounding only.
 
     Args:
-        factors: ``[..., N]``, non-negative.
+        factors: ``[..., N]``, non-negative; what rounding took below 0 counts as 0.
 
     Returns:
         ``[..., N]``, the first entry 1; non-increasing where the factors are at most 1.
 
+    Raises:
+        TypeError: not a tensor.
+        MemcoreError: a scalar, or another dtype than float32 and float64.
+
     >>> exclusive_cumulative_product(torch.tensor([0.5, 0.5, 0.5]))
     tensor([1.0000, 0.5000, 0.2500])
     """
+    check_floats("factors", factors, 1)
     offset = torch.finfo(factors.dtype).tiny ** 0.5
-    logarithms = (factors[..., :-1] + offset).log()
+    logarithms = (factors[..., :-1].clamp(min=0) + offset).log()
     before = torch.cat([torch.zeros_like(factors[..., :1]), logarithms], dim=-1)
     return before.cumsum(-1).exp()

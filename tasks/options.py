@@ -51,7 +51,7 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
     add("nhlayer", positive, 2, "layers of the RNN in each controller layer")
     add("lr", _number(float, 0), 1e-4, "learning rate")
     choose("optim", OPTIMIZERS, "adam", "optimizer")
-    add("clip", _number(float, 0), 50.0, "largest norm of the gradient")
+    add("clip", _number(float, 0), 50.0, "largest norm of the gradient; 0: any")
     add("batch_size", positive, 100, "examples a batch")
     add("mem_size", positive, 20, "width of a slot")
     add("mem_slot", positive, 16, "slots of the memory")
@@ -68,8 +68,13 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
     parser.add_argument(
         "-visdom", "--visdom", action="store_true", help="send heat maps to a visdom server"
     )
-    add("seed", natural, 0, "seed of parameters and data")
-    add("checkpoint_dir", Path, Path("checkpoints"), "folder for checkpoint and picture")
+    add("seed", _number(int, 0, 2**62), 0, "seed of parameters and data")
+    add(
+        "checkpoint_dir",
+        Path,
+        Path("checkpoints"),
+        "folder for checkpoint and picture",
+    )
     add("resume", Path, None, "checkpoint to go on from; its options become the defaults")
     parser.set_defaults(**defaults)
     return parser

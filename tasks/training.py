@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from checkpoints import load_checkpoint, save_checkpoint
+from interruption import deferred_interrupt
 from options import build_parser, choose_device
 from plots import HeatMapServer, save_memory_picture
 from torch_adapters import DNC
@@ -128,7 +128,8 @@ class Run:
         output = self.model(batch.input)[0]
         loss = self.task.loss(output, batch.target)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        if self.options.clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         return loss.item(), self.task.error(output.detach(), batch.target)
 
@@ -141,7 +142,7 @@ class Run:
         return self.task.error(output, batch.target)
 
     def check_solved(self) -> bool:
-        """Whether three fresh batches at the longest length are without error."""
+        """Whether three fresh batches at the longest length of the run are without error."""
         generator = torch.Generator().manual_seed(self.options.seed + self.iteration + 1)
         self.solved = all(self.test(self.longest(), generator) == 0 for _ in range(3))
         return self.solved
@@ -168,15 +169,16 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint."""
         plain = {
-            name: str(value) if isinstance(value, Path) else value
+            name: value
             for name, value in vars(self.options).items()
-            if name not in ("resume", "visdom", "cuda")
+            if name not in ("resume", "visdom", "cuda", "checkpoint_dir")
         }
         content = {
             "task": self.task.name,
             "options": plain,
             "iteration": self.iteration,
             "solved": self.solved,
+            "longest": self.longest(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "data": self.data.get_state(),
@@ -195,14 +197,18 @@ class Run:
                 f"-resume {self.options.resume}: the options given build another model than the "
                 "checkpoint's; leave them out to take the checkpoint's"
             ) from None
-        self.optimizer.load_state_dict(saved["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.lr
+        if saved["options"]["optim"] == self.options.optim:
+            self.optimizer.load_state_dict(saved["optimizer"])
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.options.lr
+        else:
+            print(f"the optimizer, {self.options.optim}, starts anew: it is another than before")
         self.data.set_state(saved["data"])
         torch.set_rng_state(saved["random"])
         if self.device.type == "cuda" and "random_cuda" in saved:
             torch.cuda.set_rng_state(saved["random_cuda"], self.device)
-        self.iteration, self.solved = saved["iteration"], saved["solved"]
+        self.iteration = saved["iteration"]
+        self.solved = saved["solved"] and saved["longest"] == self.longest()
 
 
 def main(task: Task, description: str, argv: Sequence[str] | None = None, **defaults: Any) -> None:
@@ -212,27 +218,36 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None, **defa
     saved = None
     if options.resume is not None:
         saved = load_checkpoint(options.resume, task.name)
-        stored = saved["options"]
-        stored["checkpoint_dir"] = Path(stored["checkpoint_dir"])
-        parser.set_defaults(**stored)
+        parser.set_defaults(**saved["options"], checkpoint_dir=options.resume.parent)
         options = parser.parse_args(argv)
-    run = Run(task, options, choose_device(options.cuda))
+    device = choose_device(options.cuda)
+    try:
+        options.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"-checkpoint_dir {options.checkpoint_dir}: {error.strerror}") from None
+    run = Run(task, options, device)
     if saved is not None:
         run.restore(saved)
         print(f"going on from iteration {run.iteration} of {options.resume}")
-    try:
-        _train(run)
-    except KeyboardInterrupt:
-        run.save()
-        raise SystemExit(
-            f"\nstopped at iteration {run.iteration}; go on with -resume {run.checkpoint}"
-        ) from None
+        if run.solved or run.iteration >= options.iterations:
+            print("nothing left to train: " + ("solved" if run.solved else "raise -iterations"))
+    elif run.checkpoint.exists():
+        print(f"{run.checkpoint} is from an earlier run and will be replaced (-resume goes on)")
+    interrupted = _train(run)
     run.save()
+    if interrupted:
+        raise SystemExit(
+            f"stopped at iteration {run.iteration}; go on with -resume {run.checkpoint}"
+        )
     print(f"checkpoint: {run.checkpoint}")
-    _report(run)
+    try:
+        _report(run)
+    except KeyboardInterrupt:
+        raise SystemExit("stopped before the report was done") from None
 
 
-def _train(run: Run) -> None:
+def _train(run: Run) -> bool:
+    """Train until solved, done or interrupted, and tell whether it was the last."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -249,8 +264,8 @@ def _train(run: Run) -> None:
         dynamic_ncols=True,
         disable=None,
     )
-    with progress:
-        while run.iteration < options.iterations and not run.solved:
+    with progress, deferred_interrupt() as interrupted:
+        while run.iteration < options.iterations and not run.solved and not interrupted.is_set():
             loss, error = run.train_once()
             losses.append(loss)
             errors.append(error)
@@ -273,6 +288,7 @@ def _train(run: Run) -> None:
                 since, losses, errors = time.perf_counter(), [], []
             if run.iteration % options.check_freq == 0:
                 run.save()
+    return interrupted.is_set()
 
 
 def _report(run: Run) -> None:

@@ -27,7 +27,8 @@ class DNCCell(DenseCell[dnc.DNCState]):
 
     def __post_init__(self) -> None:
         for name in ("nr_cells", "cell_size", "read_heads"):
-            check_size(name, getattr(self, name))
+            # Frozen: a field can be normalised in this way only.
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
 
     @property
     def interface_sizes(self) -> Mapping[str, int]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 
 from memcore import MemcoreError
-from memcore.errors import check_size
+from memcore.errors import check_device, check_size
 from torch_adapters.controller import CELLS, Controller
 
 __all__ = ["RNNOptions"]
+
+PARAMETER_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 @dataclass
@@ -45,9 +48,9 @@ class RNNOptions:
 
     def __post_init__(self) -> None:
         for name in ("input_size", "hidden_size", "num_layers", "num_hidden_layers"):
-            check_size(name, getattr(self, name))
+            setattr(self, name, check_size(name, getattr(self, name)))
         if self.output_size is not None:
-            check_size("output_size", self.output_size)
+            self.output_size = check_size("output_size", self.output_size)
         for name in ("bias", "batch_first", "bidirectional", "independent_linears",
                      "share_memory", "debug"):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
@@ -60,15 +63,18 @@ class RNNOptions:
             )
         self.rnn_type = _choice("rnn_type", self.rnn_type, tuple(CELLS))
         self.nonlinearity = _choice("nonlinearity", self.nonlinearity, ("tanh", "relu"))
-        if not 0 <= _number("dropout", self.dropout) < 1:
-            raise MemcoreError(f"dropout: expected a number in [0, 1), got {self.dropout}")
-        if not _number("clip", self.clip) >= 0:
-            raise MemcoreError(f"clip: expected a number of at least 0, got {self.clip}")
+        self.dropout = _number("dropout", self.dropout)
+        self.clip = _number("clip", self.clip)
+        if not 0 <= self.dropout < 1:
+            raise MemcoreError(f"dropout: expected a number in [0, 1), got {self.dropout:g}")
+        if not self.clip >= 0:
+            raise MemcoreError(f"clip: expected a number of at least 0, got {self.clip:g}")
         if self.dtype is not None:
             if not isinstance(self.dtype, torch.dtype):
                 raise TypeError(f"dtype: expected a torch.dtype, got {type(self.dtype).__name__}")
-            if not self.dtype.is_floating_point:
-                raise MemcoreError(f"dtype: expected a floating torch.dtype, got {self.dtype}")
+            if self.dtype not in PARAMETER_DTYPES:
+                known = ", ".join(str(dtype).removeprefix("torch.") for dtype in PARAMETER_DTYPES)
+                raise MemcoreError(f"dtype: expected one of {known}, got {self.dtype}")
         self.device = _device(self.gpu_id, self.device)
 
     def controller(self, width: int) -> Controller:
@@ -95,23 +101,25 @@ def _choice(name: str, value: object, known: tuple[str, ...]) -> str:
 
 
 def _number(name: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    return value
+    return float(value)
 
 
 def _device(
     gpu_id: int, device: torch.device | str | int | None
 ) -> torch.device | str | int | None:
     check_size("gpu_id", gpu_id, minimum=-1)
+    check_device("device", device)
     if gpu_id == -1:
         return device
     chosen = torch.device("cuda", gpu_id)
     if device is not None and torch.device(device) != chosen:
         raise MemcoreError(f"gpu_id: expected to agree with device={device}, got {gpu_id}")
-    if gpu_id >= torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    if gpu_id >= count:
         raise MemcoreError(
-            f"gpu_id: expected -1 or one of the {torch.cuda.device_count()} CUDA devices of this "
-            f"machine, got {gpu_id}"
+            f"gpu_id: expected -1 for the CPU or a CUDA device of this machine, which has {count}, "
+            f"got {gpu_id}"
         )
     return chosen

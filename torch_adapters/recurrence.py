@@ -103,9 +103,14 @@ class MemoryRNN(nn.Module):
                 module or batch size, or a debug trace over 1 GiB.
         """
         weight = self.output.weight
-        autocast = torch.is_autocast_enabled(weight.device.type)
-        dtype = None if autocast else weight.dtype
-        steps = split(input, self.batch_first, self.input_size, dtype, weight.device)
+        if not isinstance(pass_through_memory, bool):
+            raise TypeError(
+                f"pass_through_memory: expected a bool, got {type(pass_through_memory).__name__}"
+            )
+        autocast = _autocast_is_on(weight.device.type)
+        steps = split(
+            input, self.batch_first, self.input_size, weight.dtype, weight.device, autocast
+        )
         starts = split_flags("episode_start", episode_start, self.batch_first, steps)
         door = self._door(steps.batch_sizes[0])
         carried = door.empty(door.enter(hx), reset_experience)
@@ -122,16 +127,23 @@ class MemoryRNN(nn.Module):
     def step(self, input: Tensor, hx: tuple[Any, Any, Any] | None = None) -> tuple[Any, ...]:
         """One time step, for loops of one's own.
 
+        To begin examples anew between steps, call `forward` with one time step and
+        ``episode_start``.
+
         Args:
             input: ``[B, input_size]``.
             hx: as in `forward`.
 
         Returns:
             What `forward` returns, the output ``[B, output_size]``.
+
+        Raises:
+            TypeError: an argument of the wrong type.
+            MemcoreError: an argument of the wrong shape, dtype or device.
         """
         if not isinstance(input, Tensor):
             raise TypeError(f"input: expected a torch.Tensor, got {type(input).__name__}")
-        if input.dim() != 2:
+        if input.dim() != 2 or input.shape[1] != self.input_size or input.numel() == 0:
             raise MemcoreError(
                 f"input: expected shape [batch, {self.input_size}], got {list(input.shape)}"
             )
@@ -149,7 +161,7 @@ class MemoryRNN(nn.Module):
     ) -> tuple[list[Tensor], Carried]:
         outputs: list[Tensor] = []
         ended: list[Carried] = []
-        traced = steps.place_of(0)
+        traced = 0 if trace is None else steps.place_of(0)
         for input, size, start in zip(steps.inputs, steps.batch_sizes, starts, strict=True):
             if size < carried.reads.shape[0]:
                 ended.append(carried)
@@ -207,6 +219,11 @@ class MemoryRNN(nn.Module):
 
 
 def _no_autocast(device_type: str) -> Any:
-    if torch.is_autocast_enabled(device_type):
+    if _autocast_is_on(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
+
+
+def _autocast_is_on(device_type: str) -> bool:
+    available = torch.amp.is_autocast_available(device_type)
+    return available and torch.is_autocast_enabled(device_type)

@@ -35,14 +35,15 @@ def split(
     input: Tensor | PackedSequence,
     batch_first: bool,
     input_size: int,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype,
     device: torch.device,
+    autocast: bool = False,
 ) -> Steps:
     """Take a padded ``[B, T, X]`` or ``[T, B, X]`` or a packed sequence apart.
 
     Raises:
         TypeError: another type.
-        MemcoreError: wrong rank, size, dtype (any floating one if ``dtype`` is None) or device.
+        MemcoreError: wrong rank, size, dtype (under autocast any floating one will do) or device.
     """
     data = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(data, Tensor):
@@ -57,9 +58,9 @@ def split(
         raise MemcoreError(
             f"input: expected shape {layout} with no empty axis, got {list(data.shape)}"
         )
-    if dtype is None and not data.is_floating_point():
-        raise MemcoreError(f"input: expected a floating dtype, got {data.dtype}")
-    if dtype is not None and data.dtype != dtype:
+    if autocast and data.is_floating_point():
+        data = data.to(dtype)
+    if data.dtype != dtype:
         raise MemcoreError(f"input: expected the parameters' dtype {dtype}, got {data.dtype}")
     if data.device != device:
         raise MemcoreError(f"input: expected the parameters' device {device}, got {data.device}")
@@ -107,9 +108,10 @@ def split_flags(
         )
     padded_shape = [sizes[0], len(sizes)] if batch_first else [len(sizes), sizes[0]]
     shape = [sum(sizes)] if packed else padded_shape
+    axes = "" if packed else " [batch, time]" if batch_first else " [time, batch]"
     if data.dtype != torch.bool or list(data.shape) != shape:
         raise MemcoreError(
-            f"{name}: expected a bool tensor of shape {shape}, "
+            f"{name}: expected a bool tensor of shape {shape}{axes}, "
             f"got {data.dtype} of shape {list(data.shape)}"
         )
     device = steps.inputs[0].device

@@ -46,7 +46,17 @@ def _map_memory(function: Callable[[Tensor], Tensor], memory: Any) -> Any:
 
 
 def detach_state(hx: ModuleState) -> ModuleState:
-    """The same state without its history, for truncated backpropagation through time."""
+    """The same state without its history, for truncated backpropagation through time.
+
+    Args:
+        hx: a state that a module returned.
+
+    Returns:
+        The state, sharing its numbers with ``hx``.
+
+    Raises:
+        TypeError: ``hx`` is not such a state.
+    """
     hidden, memory, reads = _parts(hx)
     return (
         [map_hidden(Tensor.detach, layer) for layer in hidden],
@@ -68,13 +78,20 @@ def select_state(hx: ModuleState, examples: Tensor | Sequence[int]) -> ModuleSta
     """
     hidden, memory, reads = _parts(hx)
     batch_size = reads.shape[0]
-    chosen = torch.as_tensor(examples, device=reads.device)
-    if chosen.dtype == torch.bool and chosen.shape == (batch_size,):
-        chosen = chosen.nonzero().squeeze(1)
+    try:
+        given = torch.as_tensor(examples, device=reads.device)
+    except (RuntimeError, TypeError, ValueError):
+        raise TypeError(
+            f"examples: expected a list of ints or a bool tensor [{batch_size}], "
+            f"got {type(examples).__name__}"
+        ) from None
+    chosen = given
+    if given.dtype == torch.bool and given.shape == (batch_size,):
+        chosen = given.nonzero().squeeze(1)
     if chosen.dim() != 1 or chosen.numel() == 0 or chosen.dtype not in (torch.int64, torch.int32):
         raise MemcoreError(
-            f"examples: expected a non-empty list of ints or a bool tensor [{batch_size}], got "
-            f"{chosen.dtype} of shape {list(chosen.shape)}"
+            f"examples: expected a non-empty list of ints or a bool tensor [{batch_size}] with "
+            f"some True, got {given.dtype} of shape {list(given.shape)}"
         )
     if chosen.device.type == "cpu" and not ((chosen >= 0) & (chosen < batch_size)).all():
         raise MemcoreError(
@@ -92,6 +109,15 @@ def state_to_dict(hx: ModuleState) -> dict[str, Any]:
 
     ``torch.load(weights_only=True)`` refuses named tuples; it loads this. `state_from_dict`
     is the way back.
+
+    Args:
+        hx: a state that a module returned.
+
+    Returns:
+        A dictionary whose tensors share their numbers with ``hx``.
+
+    Raises:
+        TypeError: ``hx`` is not such a state.
     """
     hidden, memory, reads = _parts(detach_state(hx))
 
@@ -120,32 +146,45 @@ def state_from_dict(saved: dict[str, Any]) -> ModuleState:
     if missing:
         raise MemcoreError(f"saved: expected the keys of state_to_dict, missing {sorted(missing)}")
 
-    def rebuilt(state: dict[str, Any]) -> Any:
-        fields = dict(state)
-        name = fields.pop("type", None)
-        kind = MEMORY_STATES.get(name)  # pyright: ignore[reportArgumentType]
-        if kind is None or set(fields) != set(kind._fields):
-            raise MemcoreError(
-                f"saved['memory']: expected type one of {sorted(MEMORY_STATES)} with its fields, "
-                f"got type {name!r} with {sorted(fields)}"
-            )
-        return kind(**fields)
-
-    memory = saved["memory"]
-    return (
-        [
-            layer if isinstance(layer, Tensor) else tuple(layer)
-            for layer in saved["controller_hidden"]
-        ],
-        [rebuilt(state) for state in memory] if isinstance(memory, list) else rebuilt(memory),
-        saved["read_vectors"],
+    hidden, memory, reads = (saved[key] for key in ("controller_hidden", "memory", "read_vectors"))
+    if not isinstance(hidden, list):
+        raise MemcoreError(
+            f"saved['controller_hidden']: expected a list, got {type(hidden).__name__}"
+        )
+    return _parts(
+        (
+            [layer if isinstance(layer, Tensor) else tuple(layer) for layer in hidden],
+            [_rebuilt(state) for state in memory] if isinstance(memory, list) else _rebuilt(memory),
+            reads,
+        )
     )
 
 
-def _parts(hx: object) -> ModuleState:
-    if not isinstance(hx, tuple) or len(hx) != 3 or any(part is None for part in hx):
-        raise TypeError(
-            "hx: expected (controller_hidden, memory, read_vectors) as a module returns it, "
-            f"got {type(hx).__name__}"
+def _rebuilt(state: Any) -> Any:
+    fields = dict(state) if isinstance(state, dict) else {}
+    name = fields.pop("type", None)
+    kind = MEMORY_STATES.get(name) if isinstance(name, str) else None
+    if kind is None or set(fields) != set(kind._fields):
+        raise MemcoreError(
+            f"saved['memory']: expected a dict of type {' or '.join(sorted(MEMORY_STATES))} with "
+            f"its fields, got {type(state).__name__} of type {name!r} with {sorted(fields)}"
         )
-    return hx
+    return kind(**fields)
+
+
+def _parts(hx: object) -> ModuleState:
+    """``hx``, if its parts have the types of a state."""
+    expected = "hx: expected (controller_hidden, memory, read_vectors) as a module returns it, "
+    if not isinstance(hx, tuple) or len(hx) != 3:
+        raise TypeError(f"{expected}got {type(hx).__name__}")
+    hidden, memory, reads = hx
+    memories = memory if isinstance(memory, list) else [memory]
+    tensors: list[Any] = [reads]
+    for layer in hidden if isinstance(hidden, list) else [None]:
+        tensors += layer if isinstance(layer, tuple) else [layer]
+    for state in memories:
+        tensors += state if isinstance(state, tuple(MEMORY_STATES.values())) else [None]
+    if not all(isinstance(value, Tensor) for value in tensors):
+        got = ", ".join(type(part).__name__ for part in hx)
+        raise TypeError(f"{expected}got a tuple of ({got}) or with such parts")
+    return hidden, memory, reads

@@ -45,12 +45,15 @@ def complex_step_derivative(
     return np.imag(function(point + 1j * step * direction)) / step
 
 
+# By the sign of the real part, so that nothing overflows.
 def _sigmoid(values: Array) -> Array:
-    return 1 / (1 + np.exp(-values))
+    small = np.exp(np.where(np.real(values) > 0, -values, values))
+    return np.where(np.real(values) > 0, 1 / (1 + small), small / (1 + small))
 
 
 def _oneplus(values: Array) -> Array:
-    return 1 + np.log(1 + np.exp(values))
+    small = np.exp(np.where(np.real(values) > 0, -values, values))
+    return 1 + np.where(np.real(values) > 0, values, 0) + np.log(1 + small)
 
 
 def _softmax(values: Array) -> Array:

@@ -63,14 +63,18 @@ def strengths(heads: int, *, dtype: torch.dtype = torch.float64) -> st.SearchStr
 def weightings(
     shape: tuple[int, ...], *, dtype: torch.dtype = torch.float64
 ) -> st.SearchStrategy[Tensor]:
-    """Weightings: tensors of ``shape``, each row on the sub-simplex, all-zero and one-hot too."""
+    """Weightings: tensors of ``shape``, each row on the sub-simplex.
+
+    All-zero and one-hot rows too, and such as rounding leaves a little over 1.
+    """
+    above = torch.eye(shape[-1], dtype=dtype) * (1 + torch.finfo(dtype).eps)
     one_hot = st.integers(0, shape[-1] - 1).map(
         lambda slot: torch.eye(shape[-1], dtype=dtype)[slot].expand(shape).clone()
     )
     spread = gates(shape, dtype=dtype).map(
         lambda values: values / values.sum(-1, keepdim=True).clamp(min=1)
     )
-    return st.one_of(spread, one_hot)
+    return st.one_of(spread, one_hot, one_hot.map(lambda rows: rows @ above))
 
 
 def usages(slots: int, *, dtype: torch.dtype = torch.float64) -> st.SearchStrategy[Tensor]:

@@ -85,6 +85,9 @@ def test_a_missing_or_superfluous_argument_is_said_by_python() -> None:
         weighting(MEMORY, KEYS)
     with pytest.raises(TypeError, match="unexpected keyword argument 'sharpness'"):
         weighting(MEMORY, KEYS, STRENGTHS, sharpness=1)
+    step: Any = dnc.step
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'interface'"):
+        step(dnc.init_state(4, 3, 2))
 
 
 def test_a_fixed_axis_is_named_by_its_size() -> None:
@@ -133,6 +136,32 @@ def test_a_step_names_the_field() -> None:
     wrong: Any = tuple(state)
     with pytest.raises(TypeError, match="state: expected a DNCState, got tuple"):
         dnc.step(wrong, interface)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (memcore.safe_norm, "vectors"),
+        (memcore.oneplus, "values"),
+        (memcore.exclusive_cumulative_product, "factors"),
+    ],
+)
+def test_primitives(function: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}: expected a torch.Tensor, got list"):
+        function([1.0])
+    for dtype in (torch.int64, torch.float16):
+        with pytest.raises(MemcoreError, match=f"{name}: expected dtype float32 or float64, got"):
+            function(torch.ones(3, dtype=dtype))
+    if function is not memcore.oneplus:
+        with pytest.raises(MemcoreError, match=f"{name}: expected at least one axis, got shape"):
+            function(torch.ones(()))
+
+
+def test_device_of_the_state() -> None:
+    with pytest.raises(MemcoreError, match="device: expected a device that torch knows, got 'gpu'"):
+        dnc.init_state(4, 3, 2, device="gpu")
+    with pytest.raises(MemcoreError, match="device: expected one of the .* CUDA devices of this"):
+        dnc.init_state(4, 3, 2, device="cuda:99")
 
 
 def test_errors_are_value_errors() -> None:

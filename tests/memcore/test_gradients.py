@@ -52,6 +52,27 @@ def test_ten_thousand_draws(
     assert any(gradient.any() for gradient in gradients[1])
 
 
+def test_read_weights_a_little_over_one_free_a_slot() -> None:
+    """A softmax over the modes can sum to 1 + ε; with an open free gate usage stays at 0."""
+    logits = torch.randn(10_000, 3) * 4
+    logits[:, 2] = -30
+    modes = logits.softmax(-1)
+    above = modes[modes[:, :2].sum(-1) > 1]
+    assert len(above) > 100
+    one_hot = torch.eye(2)
+    weights = memcore.read_weighting(one_hot[:1], one_hot[:1], one_hot[:1], above[:1])
+    assert weights.max() > 1
+    kept = memcore.retention(torch.ones(1), weights)
+    used = memcore.usage(torch.ones(2), torch.zeros(2), kept)
+    assert used.tolist() == [0, 1]
+    assert memcore.allocation_weighting(used).tolist() == [1, 0]
+
+
+def test_a_usage_that_rounding_took_below_zero_counts_as_free() -> None:
+    weights = memcore.allocation_weighting(torch.tensor([-1e-8, 0.5, 0.2]))
+    torch.testing.assert_close(weights, torch.tensor([1.0, 0.0, 0.0]))
+
+
 def test_zero_rows_have_bounded_cosine_gradients() -> None:
     """ε inside each norm: at most |k| / √ε · 1/√ε, where ε on the product gives millions."""
     memory = torch.zeros(4, 8, requires_grad=True)

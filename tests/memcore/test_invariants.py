@@ -71,8 +71,9 @@ def test_retention_and_usage_stay_in_range(
         data.draw(some.weightings((slots,), dtype=dtype)),
         kept,
     )
-    for value in (kept, used):
-        assert ((value >= 0) & (value <= 1)).all()
+    assert ((kept >= 0) & (kept <= 1)).all()
+    slack = torch.finfo(dtype).eps
+    assert ((used >= 0) & (used <= 1 + slack)).all()
 
 
 @given(st.data(), slots_, dtypes_)

@@ -15,6 +15,7 @@ from memcore.testing import (
     assert_simplex,
     assert_subsimplex,
     complex_step_derivative,
+    oracle,
 )
 from memcore.testing import strategies as some
 
@@ -76,6 +77,13 @@ def test_strategies_draw_what_they_promise(
     assert (data.draw(some.strengths(heads)) >= 1).all()
     usage = data.draw(some.usages(slots))
     assert ((usage >= 0) & (usage <= 1)).all()
+
+
+def test_the_oracle_does_not_overflow() -> None:
+    for value in (-800.0, 800.0):
+        interface = oracle.dnc_parse_interface(np.full(28, value), 3, 2)
+        reads, _ = oracle.dnc_step(oracle.dnc_initial_state(4, 3, 2), interface)
+        assert np.isfinite(reads).all()
 
 
 def test_complex_step_is_exact() -> None:

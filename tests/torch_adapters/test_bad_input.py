@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -53,10 +54,17 @@ def refuses(error: type[Exception], message: str) -> Any:
             MemcoreError,
             "bidirectional: expected False, got True;",
         ),
-        ({"dtype": torch.int32}, MemcoreError, "dtype: expected a floating torch.dtype, got"),
+        (
+            {"dtype": torch.int32},
+            MemcoreError,
+            "dtype: expected one of float32, float64, bfloat16,",
+        ),
+        ({"device": "gpu"}, MemcoreError, "device: expected a device that torch knows, got 'gpu'"),
+        ({"device": [1]}, TypeError, "device: expected a torch.device, a str or an int, got list"),
+        ({"device": "cuda:99"}, MemcoreError, "device: expected one of the "),
         ({"dtype": "float"}, TypeError, "dtype: expected a torch.dtype, got str"),
         ({"gpu_id": -2}, MemcoreError, "gpu_id: expected an int of at least -1, got -2"),
-        ({"gpu_id": 99}, MemcoreError, "gpu_id: expected -1 or one of the "),
+        ({"gpu_id": 99}, MemcoreError, "gpu_id: expected -1 for the CPU or a CUDA device of this"),
         (
             {"gpu_id": 0, "device": "cpu"},
             MemcoreError,
@@ -119,6 +127,8 @@ def test_input_with_time_in_front_is_named_so() -> None:
 def test_input_of_a_step() -> None:
     with refuses(MemcoreError, "input: expected shape [batch, 3], got [2, 1, 3]"):
         build().step(torch.zeros(2, 1, 3))
+    with refuses(MemcoreError, "input: expected shape [batch, 3], got [2, 4]"):
+        build().step(torch.zeros(2, 4))
     with refuses(TypeError, "input: expected a torch.Tensor, got NoneType"):
         build().step(None)
 
@@ -172,6 +182,16 @@ def states() -> dict[str, tuple[Any, type[Exception], str]]:
             MemcoreError,
             "hx[2]: expected shape [2, 8], got [2, 7]",
         ),
+        "dtype of reads": (
+            (hidden, memory, reads.double()),
+            MemcoreError,
+            "hx[2]: expected dtype torch.float32, got torch.float64",
+        ),
+        "device of reads": (
+            (hidden, memory, reads.to("meta")),
+            MemcoreError,
+            "hx[2]: expected device cpu, got meta",
+        ),
         "hidden of two layers": (
             (hidden * 2, memory, reads),
             MemcoreError,
@@ -188,8 +208,12 @@ def states() -> dict[str, tuple[Any, type[Exception], str]]:
 @pytest.mark.parametrize("case", states())
 def test_state(case: str) -> None:
     hx, error, message = states()[case]
+    module = build()
+    before = copy.deepcopy(module.state_dict())
     with refuses(error, message):
-        build()(torch.zeros(2, 4, 3), hx)
+        module(torch.zeros(2, 4, 3), hx)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_memories_of_their_own_come_as_a_list() -> None:
@@ -199,18 +223,42 @@ def test_memories_of_their_own_come_as_a_list() -> None:
         module(torch.zeros(2, 4, 3), shared)
 
 
-@pytest.mark.parametrize("name", ["reset_experience", "episode_start"])
+def bools(*shape: int, device: str = "cpu") -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.bool, device=device)
+
+
 @pytest.mark.parametrize(
-    ("value", "error", "message"),
+    ("name", "value", "error", "message"),
     [
-        (torch.zeros(2, 4), MemcoreError, ": expected "),
-        (torch.zeros(5, dtype=torch.bool), MemcoreError, ": expected "),
-        (torch.zeros(2, 4, 1, dtype=torch.bool), MemcoreError, ": expected "),
-        ("yes", TypeError, ": expected a bool"),
+        ("reset_experience", torch.zeros(2), MemcoreError, "expected dtype torch.bool, got"),
+        ("reset_experience", bools(5), MemcoreError, "expected shape [2], got [5]"),
+        (
+            "reset_experience",
+            bools(2, device="meta"),
+            MemcoreError,
+            "expected device cpu, got meta",
+        ),
+        ("reset_experience", "yes", TypeError, "expected a bool or a bool tensor, got str"),
+        (
+            "episode_start",
+            bools(4, 2),
+            MemcoreError,
+            "expected a bool tensor of shape [2, 4] [batch, time], got torch.bool of shape [4, 2]",
+        ),
+        ("episode_start", torch.zeros(2, 4), MemcoreError, "expected a bool tensor of shape"),
+        (
+            "episode_start",
+            bools(2, 4, device="meta"),
+            MemcoreError,
+            "expected device cpu, got meta",
+        ),
+        ("episode_start", True, TypeError, "expected a bool tensor or PackedSequence, got bool"),
+        ("pass_through_memory", "False", TypeError, "expected a bool, got str"),
+        ("pass_through_memory", bools(2), TypeError, "expected a bool, got Tensor"),
     ],
 )
 def test_flags(name: str, value: Any, error: type[Exception], message: str) -> None:
-    with refuses(error, name + message):
+    with refuses(error, f"{name}: {message}"):
         build()(torch.zeros(2, 4, 3), **{name: value})
 
 
@@ -219,6 +267,10 @@ def test_flags_packed_otherwise_than_the_input() -> None:
     flags = pack_sequence([torch.zeros(2), torch.zeros(2)])
     with refuses(MemcoreError, "episode_start: expected to be packed just as the input is"):
         build()(input, episode_start=flags._replace(data=flags.data.bool()))
+    unsorted = pack_sequence([torch.zeros(1, 3), torch.zeros(3, 3)], enforce_sorted=False)
+    flags = pack_sequence([torch.zeros(3), torch.zeros(1)], enforce_sorted=False)
+    with refuses(MemcoreError, "episode_start: expected to be packed just as the input is"):
+        build()(unsorted, episode_start=flags._replace(data=flags.data.bool()))
 
 
 @pytest.mark.parametrize(
@@ -227,14 +279,18 @@ def test_flags_packed_otherwise_than_the_input() -> None:
         ([], "examples: expected a non-empty list of ints"),
         ([2], "examples: expected numbers in [0, 2), got [2]"),
         ([-1], "examples: expected numbers in [0, 2), got [-1]"),
+        (slice(1), "examples: expected a list of ints or a bool tensor [2], got slice"),
+        (None, "examples: expected a list of ints or a bool tensor [2], got NoneType"),
+        (bools(2), "examples: expected a non-empty list of ints or a bool tensor [2] with some"),
         ([0.5], "examples: expected a non-empty list of ints"),
         (torch.zeros(3, dtype=torch.bool), "examples: expected a non-empty list of ints"),
     ],
 )
 def test_selecting(examples: Any, message: str) -> None:
     _, hx = build()(torch.zeros(2, 4, 3))
-    with refuses(MemcoreError, message):
+    with refuses(Exception, message) as caught:
         select_state(hx, examples)
+    assert isinstance(caught.value, MemcoreError | TypeError)
 
 
 def test_loading() -> None:
@@ -245,10 +301,18 @@ def test_loading() -> None:
         state_from_dict(wrong)
     with refuses(MemcoreError, "saved: expected the keys of state_to_dict, missing ['memory']"):
         state_from_dict({key: value for key, value in saved.items() if key != "memory"})
-    with refuses(MemcoreError, "saved['memory']: expected type one of ['DNCState']"):
-        state_from_dict({**saved, "memory": {"type": "NTMState"}})
+    for memory in ({"type": "NTMState"}, {"type": ["DNCState"]}, None, hx[2]):
+        with refuses(MemcoreError, "saved['memory']: expected a dict of type DNCState with"):
+            state_from_dict({**saved, "memory": memory})
+    with refuses(MemcoreError, "saved['controller_hidden']: expected a list, got NoneType"):
+        state_from_dict({**saved, "controller_hidden": None})
+    for part, value in (("memory", {**saved["memory"], "usage": 3}), ("read_vectors", None)):
+        with refuses(TypeError, "hx: expected (controller_hidden, memory, read_vectors)"):
+            state_from_dict({**saved, part: value})
     with refuses(TypeError, "hx: expected (controller_hidden, memory, read_vectors)"):
         state_to_dict((None, None, None))  # pyright: ignore[reportArgumentType]
+    with refuses(TypeError, "hx: expected (controller_hidden, memory, read_vectors)"):
+        state_to_dict((torch.zeros(2), hx, {}))  # pyright: ignore[reportArgumentType]
 
 
 def test_nan_goes_through() -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -108,6 +109,34 @@ def test_defaults_are_the_documented_ones() -> None:
         False,
     )
     assert module.shared_memory
+
+
+def test_every_option_reaches_the_module() -> None:
+    module = build(
+        bias=False, rnn_type="rnn", nonlinearity="relu", independent_linears=True, dropout=0.25,
+        num_hidden_layers=3, num_layers=2, output_size=9, clip=5, debug=True, batch_first=False,
+    )  # fmt: skip
+    assert len(module.controllers) == len(module.interfaces) == 2
+    for controller, interface in zip(module.controllers, module.interfaces, strict=True):
+        assert controller.dropout == 0.25
+        assert [type(cell) for cell in controller.cells] == [torch.nn.RNNCell] * 3
+        assert {cell.nonlinearity for cell in controller.cells} == {"relu"}
+        assert not any(cell.bias for cell in controller.cells)
+        assert tuple(interface.parts) == dnc.DNCInterface._fields
+    assert module.output.out_features == 9
+    assert (module.clip, module.debug, module.batch_first) == (5, True, False)
+
+
+def test_sizes_may_be_numpys() -> None:
+    sizes: Any = {"nr_cells": np.int64(N), "dropout": np.float32(0)}
+    assert DNC(3, 8, **sizes)(torch.zeros(1, 2, 3))[1][1].usage.shape == (1, N)
+
+
+def test_shapes_can_be_traced_on_the_meta_device() -> None:
+    module = build(device="meta")
+    output, hx = module(torch.zeros(2, 3, X, device="meta", dtype=torch.float64))
+    assert output.shape == (2, 3, X)
+    assert hx[1].link.shape == (2, N, N)
 
 
 def test_one_step_is_the_equations() -> None:
@@ -362,11 +391,12 @@ def test_dropout_acts_between_rnn_layers_in_training_only() -> None:
 
 
 def test_clip_bounds_the_controllers_output() -> None:
-    module = build(rnn_type="rnn", nonlinearity="relu", clip=0.01)
+    module = build(rnn_type="rnn", clip=0.01)
     seen: list[Tensor] = []
     module.interfaces[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     module(batch(module))
     assert max(hidden.max() for hidden in seen) == 0.01
+    assert min(hidden.min() for hidden in seen) == -0.01
 
 
 def test_threads_may_share_a_module() -> None:
@@ -403,7 +433,9 @@ def test_copies_pickles_and_checkpoints(options: dict[str, Any]) -> None:
     same(pickle.loads(pickle.dumps(hx)), hx)
     same(copy.deepcopy(hx), hx)
     file = io.BytesIO()
-    torch.save(state_to_dict(hx), file)
+    saved = state_to_dict(expected[1])
+    assert not saved["read_vectors"].requires_grad
+    torch.save(saved, file)
     file.seek(0)
     loaded = state_from_dict(torch.load(file, weights_only=True))
     same(loaded, hx)
@@ -443,14 +475,22 @@ def test_dtypes() -> None:
     half(batch(half), (hidden, memory, reads))
 
 
-def test_memory_stays_in_single_precision_under_autocast(device: torch.device) -> None:
-    module = build(dtype=torch.float32, device=device)
+@pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn"])
+def test_memory_stays_in_single_precision_under_autocast(
+    device: torch.device, rnn_type: str
+) -> None:
+    module = build(dtype=torch.float32, device=device, rnn_type=rnn_type)
     seen: list[torch.dtype] = []
     module.interfaces[0].register_forward_hook(lambda *call: seen.append(call[2].dtype))
     input = batch(module).to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         output, hx = module(input)
+        for dtype in (torch.bfloat16, torch.float64):
+            module(input.to(dtype), hx)
+        double = build(device=device)
+        assert double(input)[0].dtype == torch.float64
     assert set(seen) == {torch.bfloat16}
+    assert output.dtype == torch.bfloat16
     assert {leaf.dtype for leaf in leaves(hx)} == {torch.float32}
     output.float().sum().backward()
     module(input, hx)
