@@ -1,77 +1,22 @@
-"""The module's contract: what goes in, what comes out, what it keeps (nothing)."""
+"""The module: its equations, its options, its dtypes and devices."""
 
 from __future__ import annotations
 
 import copy
-import io
-import pickle
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
 from memcore import dnc
 from memcore.testing import assert_dnc_state
+from modules import CLOSE, H, N, R, W, X, batch, build, leaves, same, variants
 from torch_adapters import (
     DNC,
-    detach_state,
-    select_state,
-    state_from_dict,
-    state_to_dict,
 )
 from torch_adapters.dnc import DNCCell
-
-X, H, N, W, R = 3, 8, 5, 4, 2
-VARIANTS: dict[str, dict[str, Any]] = {
-    "lstm": {},
-    "gru": {"rnn_type": "gru"},
-    "rnn": {"rnn_type": "rnn", "nonlinearity": "relu"},
-    "deep": {"num_hidden_layers": 3},
-    "layers": {"num_layers": 3, "num_hidden_layers": 1},
-    "own memories": {"num_layers": 2, "share_memory": False},
-    "independent": {"independent_linears": True},
-    "time first": {"batch_first": False},
-    "no bias, no clip": {"bias": False, "clip": 0},
-    "wide output": {"output_size": 7},
-}
-variants = pytest.mark.parametrize("options", VARIANTS.values(), ids=list(VARIANTS))
-
-
-def build(**options: Any) -> Any:
-    torch.manual_seed(0)
-    sizes = {"nr_cells": N, "cell_size": W, "read_heads": R, "dtype": torch.float64}
-    return DNC(X, H, **{**sizes, **options})
-
-
-def batch(module: Any, size: int = 3, steps: int = 4, seed: int = 1) -> Tensor:
-    """An input in the module's layout."""
-    generator = torch.Generator().manual_seed(seed)
-    input = torch.randn(size, steps, X, generator=generator, dtype=module.output.weight.dtype)
-    return input if module.batch_first else input.transpose(0, 1)
-
-
-def leaves(state: Any) -> list[Tensor]:
-    if isinstance(state, Tensor):
-        return [state]
-    return [leaf for part in state for leaf in leaves(part)]
-
-
-def same(one: Any, other: Any, **tolerance: Any) -> None:
-    ones, others = leaves(one), leaves(other)
-    assert len(ones) == len(others)
-    for left, right in zip(ones, others, strict=True):
-        if tolerance:
-            torch.testing.assert_close(left, right, **tolerance)
-        else:
-            assert torch.equal(left, right)
-
-
-CLOSE: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12}
 
 
 @variants
@@ -219,167 +164,6 @@ def test_layer_zero_gets_the_last_layers_reads() -> None:
     assert not torch.equal(seen[1][:, H:], after_one[2])
 
 
-@variants
-def test_the_same_hx_twice_gives_the_same(options: dict[str, Any]) -> None:
-    module = build(**options)
-    _, hx = module(batch(module))
-    before = copy.deepcopy(detach_state(hx))
-    first, second = module(batch(module, seed=2), hx), module(batch(module, seed=2), hx)
-    same(first, second)
-    same(detach_state(hx), before)
-
-
-@variants
-def test_a_sequence_in_pieces_is_the_whole(options: dict[str, Any]) -> None:
-    module = build(**options)
-    time = 1 if module.batch_first else 0
-    input = batch(module, steps=5)
-    whole, hx = module(input)
-    first, carried = module(input.narrow(time, 0, 2))
-    second, carried = module(input.narrow(time, 2, 3), carried)
-    same(torch.cat([first, second], time), whole, **CLOSE)
-    same(carried, hx, **CLOSE)
-
-
-@variants
-def test_step_by_step_is_the_sequence(options: dict[str, Any]) -> None:
-    module = build(**options)
-    time = 1 if module.batch_first else 0
-    input = batch(module)
-    whole, hx = module(input)
-    carried = None
-    for index in range(input.shape[time]):
-        output, carried = module.step(input.select(time, index), carried)
-        same(output, whole.select(time, index), **CLOSE)
-    same(carried, hx, **CLOSE)
-
-
-@variants
-@pytest.mark.parametrize("lengths", [(5, 3, 3, 1), (2, 5, 1, 4)], ids=["sorted", "unsorted"])
-def test_packed_input_equals_each_example_alone(
-    options: dict[str, Any], lengths: tuple[int, ...]
-) -> None:
-    module = build(**options)
-    examples = [torch.randn(length, X, dtype=torch.float64) for length in lengths]
-    packed = pack_sequence(examples, enforce_sorted=lengths[0] == 5)
-    start = module(batch(module, size=4))[1]
-    output, hx = module(packed, start)
-    assert isinstance(output, PackedSequence)
-    padded, out_lengths = pad_packed_sequence(output, batch_first=True)
-    assert out_lengths.tolist() == list(lengths)
-    for index, example in enumerate(examples):
-        time_first = example[:, None]
-        alone = time_first.transpose(0, 1) if module.batch_first else time_first
-        expected, state = module(alone, select_state(start, [index]))
-        expected = expected[0] if module.batch_first else expected[:, 0]
-        same(padded[index, : len(example)], expected, **CLOSE)
-        same(select_state(hx, [index]), state, **CLOSE)
-
-
-def test_gradients_through_packed_input() -> None:
-    module = build()
-    examples = [torch.randn(n, X, dtype=torch.float64, requires_grad=True) for n in (1, 3)]
-    output, hx = module(pack_sequence(examples, enforce_sorted=False))
-    (output.data.sum() + hx[2].sum()).backward()
-    together = [example.grad.clone() for example in examples]  # pyright: ignore[reportOptionalMemberAccess]
-    for example, expected in zip(examples, together, strict=True):
-        example.grad = None
-        alone, state = module(example[None])
-        (alone.sum() + state[2].sum()).backward()
-        torch.testing.assert_close(example.grad, expected, **CLOSE)
-
-
-@variants
-def test_episode_start_in_the_middle_is_two_sequences(options: dict[str, Any]) -> None:
-    module = build(**options)
-    time = 1 if module.batch_first else 0
-    input, start = batch(module, steps=5), module(batch(module, seed=3))[1]
-    flags = torch.zeros(input.shape[:2], dtype=torch.bool)
-    ordered = flags if module.batch_first else flags.t()
-    ordered[1, 2] = ordered[2, 0] = True
-    output, hx = module(input, start, episode_start=flags)
-    untouched, state = module(input, start)
-    same(output.select(1 - time, 0), untouched.select(1 - time, 0), **CLOSE)
-    same(select_state(hx, [0]), select_state(state, [0]), **CLOSE)
-    for example, begin in ((1, 2), (2, 0)):
-        one = input.narrow(1 - time, example, 1)
-        before, _ = module(one.narrow(time, 0, max(begin, 1)), select_state(start, [example]))
-        after, state = module(one.narrow(time, begin, 5 - begin))
-        same(output.select(1 - time, example).narrow(0, begin, 5 - begin),
-             after.select(1 - time, 0), **CLOSE)  # fmt: skip
-        if begin:
-            same(output.select(1 - time, example)[:begin], before.select(1 - time, 0), **CLOSE)
-        same(select_state(hx, [example]), state, **CLOSE)
-
-
-@pytest.mark.parametrize("packed_flags", [True, False])
-def test_episode_start_beside_packed_input(packed_flags: bool) -> None:
-    module = build()
-    lengths = (2, 4, 3)
-    examples = [torch.randn(n, X, dtype=torch.float64) for n in lengths]
-    flags = [torch.zeros(n, dtype=torch.bool) for n in lengths]
-    flags[1][2] = flags[2][1] = True
-    if packed_flags:
-        starts: Any = pack_sequence(flags, enforce_sorted=False)
-    else:
-        starts = torch.nn.utils.rnn.pad_sequence(flags, batch_first=True)
-    output, hx = module(pack_sequence(examples, enforce_sorted=False), episode_start=starts)
-    padded, _ = pad_packed_sequence(output, batch_first=True)
-    for index, example in enumerate(examples):
-        expected, state = module(example[None], episode_start=flags[index][None])
-        same(padded[index, : len(example)], expected[0], **CLOSE)
-        same(select_state(hx, [index]), state, **CLOSE)
-
-
-def test_no_gradient_crosses_an_episode_start() -> None:
-    module = build()
-    input = batch(module).requires_grad_()
-    flags = torch.zeros(3, 4, dtype=torch.bool)
-    flags[:, 2] = True
-    output, _ = module(input, episode_start=flags)
-    (gradient,) = torch.autograd.grad(output[:, 2:].sum(), input)
-    assert not gradient[:, :2].any()
-    assert gradient[:, 2:].any()
-
-
-@variants
-def test_reset_experience(options: dict[str, Any]) -> None:
-    module = build(**options)
-    _, (hidden, memory, reads) = module(batch(module))
-    input, hx = batch(module, seed=2), (hidden, memory, reads)
-    emptied = module(input, (hidden, None, None))
-    same(module(input, hx, reset_experience=True), emptied)
-    kept = module(input, hx)
-    some_output, some_state = module(input, hx, reset_experience=torch.tensor([True, False, True]))
-    batch_axis = 0 if module.batch_first else 1
-    for example, expected in ((0, emptied), (1, kept), (2, emptied)):
-        same(some_output.select(batch_axis, example), expected[0].select(batch_axis, example),
-             **CLOSE)  # fmt: skip
-        same(select_state(some_state, [example]), select_state(expected[1], [example]), **CLOSE)
-
-
-@variants
-def test_memory_can_be_passed_by(options: dict[str, Any]) -> None:
-    module = build(**options)
-    _, hx = module(batch(module))
-    output, (hidden, memory, reads) = module(batch(module, seed=2), hx, pass_through_memory=False)
-    same(memory, hx[1])
-    same(reads, hx[2])
-    assert not torch.equal(leaves(hidden)[0], leaves(hx[0])[0])
-    assert not torch.allclose(output, module(batch(module, seed=2), hx)[0])
-
-
-def test_parts_of_hx_may_be_none() -> None:
-    module = build()
-    _, (hidden, memory, reads) = module(batch(module))
-    input = batch(module, seed=2)
-    same(module(input, (None, None, None)), module(input))
-    zero_reads = module(input, (hidden, memory, torch.zeros_like(reads)))
-    same(module(input, (hidden, memory, None)), zero_reads)
-    zero_hidden = [tuple(torch.zeros_like(part) for part in hidden[0])]
-    same(module(input, (None, memory, reads)), module(input, (zero_hidden, memory, reads)))
-
-
 def test_dropout_acts_between_rnn_layers_in_training_only() -> None:
     module = build(dropout=0.5)
     input = batch(module)
@@ -397,69 +181,6 @@ def test_clip_bounds_the_controllers_output() -> None:
     module(batch(module))
     assert max(hidden.max() for hidden in seen) == 0.01
     assert min(hidden.min() for hidden in seen) == -0.01
-
-
-def test_threads_may_share_a_module() -> None:
-    module = build().eval()
-    inputs = [batch(module, seed=seed, steps=6) for seed in range(4)]
-
-    def stream(input: Tensor) -> list[Tensor]:
-        outputs, hx = [], None
-        for piece in input.split(2, dim=1):
-            output, hx = module(piece, hx)
-            outputs.append(output)
-        return outputs
-
-    serial = [stream(input) for input in inputs]
-    with ThreadPoolExecutor(4) as pool:
-        for _ in range(3):
-            for one, other in zip(pool.map(stream, inputs), serial, strict=True):
-                same(one, other, **CLOSE)
-
-
-@variants
-def test_copies_pickles_and_checkpoints(options: dict[str, Any]) -> None:
-    module = build(**options)
-    input = batch(module)
-    expected = module(input)
-    same(copy.deepcopy(module)(input), expected)
-    same(pickle.loads(pickle.dumps(module))(input), expected)
-    fresh = build(**options)
-    for parameter in fresh.parameters():
-        torch.nn.init.zeros_(parameter)
-    fresh.load_state_dict(module.state_dict())
-    same(fresh(input), expected)
-    hx = detach_state(expected[1])
-    same(pickle.loads(pickle.dumps(hx)), hx)
-    same(copy.deepcopy(hx), hx)
-    file = io.BytesIO()
-    saved = state_to_dict(expected[1])
-    assert not saved["read_vectors"].requires_grad
-    torch.save(saved, file)
-    file.seek(0)
-    loaded = state_from_dict(torch.load(file, weights_only=True))
-    same(loaded, hx)
-    same(module(input, loaded), module(input, hx))
-
-
-def test_detached_state_cuts_the_history() -> None:
-    module = build()
-    _, hx = module(batch(module))
-    assert all(leaf.requires_grad for leaf in leaves(hx[0]))
-    assert not any(leaf.requires_grad for leaf in leaves(detach_state(hx)))
-    same(detach_state(hx), hx)
-
-
-@pytest.mark.parametrize("chosen", [[2, 0, 0], torch.tensor([2, 0, 0])])
-def test_selected_state(chosen: Any) -> None:
-    module = build(num_layers=2, share_memory=False)
-    _, hx = module(batch(module))
-    input = batch(module, seed=2)
-    expected, _ = module(input, hx)
-    output, _ = module(input[[2, 0, 0]], select_state(hx, chosen))
-    same(output, expected[[2, 0, 0]], **CLOSE)
-    mask = torch.tensor([True, False, True])
-    same(select_state(hx, mask), select_state(hx, [0, 2]))
 
 
 def test_dtypes() -> None:
@@ -509,34 +230,3 @@ def test_share_memory_of_torch_still_works() -> None:
     """`torch.nn.Module.share_memory` is a method that reinforcement learners call."""
     module = build().share_memory()
     assert all(parameter.is_shared() for parameter in module.parameters())
-
-
-def test_examples_do_not_see_each_other() -> None:
-    module = build()
-    input = batch(module)
-    output, hx = module(input)
-    for index in range(3):
-        alone, state = module(input[[index]])
-        same(alone, output[[index]], **CLOSE)
-        same(state, select_state(hx, [index]), **CLOSE)
-
-
-@pytest.mark.filterwarnings("ignore:.*barrier.*using the device:UserWarning")
-def test_distributed_data_parallel(tmp_path: Path) -> None:
-    module, alone = build(), build()
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
-    )
-    try:
-        parallel = torch.nn.parallel.DistributedDataParallel(module)
-        output, hx = parallel(batch(module))
-        output, _ = parallel(batch(module, seed=2), hx)
-        output.square().sum().backward()
-    finally:
-        torch.distributed.destroy_process_group()
-    _, hx = alone(batch(alone))
-    expected, _ = alone(batch(alone, seed=2), hx)
-    expected.square().sum().backward()
-    same(output, expected)
-    for one, other in zip(module.parameters(), alone.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, **CLOSE)

@@ -1,0 +1,30 @@
+"""Runs of the copy task that take a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from copy_task import CopyTask
+from options import build_parser
+from training import Run, main
+
+__all__ = ["SMALL", "run", "train"]
+
+SMALL = (
+    "-batch_size 4 -nhid 8 -nhlayer 1 -mem_slot 4 -mem_size 3 -read_heads 1 "
+    "-sequence_max_length 3 -summarize_freq 5 -check_freq 4"
+).split()
+
+
+def run(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Train in this process; what the checkpoint then holds."""
+    main(CopyTask(), "", [*SMALL, "-checkpoint_dir", str(folder), *arguments])
+    return torch.load(folder / "copy_dnc.pt", weights_only=True)
+
+
+def train(*arguments: str) -> Run:
+    options = build_parser("").parse_args([*SMALL, *arguments])
+    return Run(CopyTask(), options, torch.device("cpu"))

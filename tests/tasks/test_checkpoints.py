@@ -1,0 +1,196 @@
+"""Interrupted or killed, a run goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from copy_task import CopyTask
+from interruption import deferred_interrupt
+from small_runs import SMALL, run
+from training import Run, main
+
+
+def test_resuming_continues_bit_for_bit(tmp_path: Path) -> None:
+    options = ("-dropout", "0.3", "-nhlayer", "2", "-optim", "adam", "-lr", "0.01")
+    whole = run(tmp_path / "whole", *options, "-iterations", "12")
+    run(tmp_path / "parts", *options, "-iterations", "7")
+    assert whole["options"]["dropout"] == 0.3
+    saved = str(tmp_path / "parts" / "copy_dnc.pt")
+    parts = run(tmp_path / "parts", *options, "-resume", saved, "-iterations", "12")
+    assert parts["iteration"] == whole["iteration"] == 12
+    for name, value in whole["model"].items():
+        assert torch.equal(parts["model"][name], value), name
+    assert torch.equal(parts["data"], whole["data"])
+    assert torch.equal(parts["random"], whole["random"])
+
+
+def test_resuming_takes_the_checkpoints_options(tmp_path: Path) -> None:
+    run(tmp_path, "-iterations", "3", "-nhid", "5", "-lr", "0.25")
+    saved = tmp_path / "copy_dnc.pt"
+    main(CopyTask(), "", ["-resume", str(saved), "-iterations", "4"])
+    after = torch.load(saved, weights_only=True)
+    assert after["iteration"] == 4
+    assert (after["options"]["nhid"], after["options"]["lr"]) == (5, 0.25)
+    assert after["optimizer"]["param_groups"][0]["lr"] == 0.25
+    main(CopyTask(), "", ["-resume", str(saved), "-iterations", "5", "-lr", "0.125"])
+    after = torch.load(saved, weights_only=True)
+    assert after["optimizer"]["param_groups"][0]["lr"] == 0.125
+
+
+def test_resuming_stays_in_the_checkpoints_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    main(CopyTask(), "", [*SMALL, "-iterations", "2", "-checkpoint_dir", "runs"])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    main(CopyTask(), "", ["-resume", "../runs/copy_dnc.pt", "-iterations", "3"])
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert torch.load(tmp_path / "runs" / "copy_dnc.pt", weights_only=True)["iteration"] == 3
+
+
+def test_resuming_with_another_optimizer_starts_it_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "-iterations", "2", "-optim", "adam")
+    saved = str(tmp_path / "copy_dnc.pt")
+    for optimizer in ("sgd", "rmsprop", "adamax"):
+        run(tmp_path, "-resume", saved, "-iterations", "4", "-optim", optimizer)
+        assert f"the optimizer, {optimizer}, starts anew" in capsys.readouterr().out
+
+
+def test_a_solved_run_goes_on_where_more_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Run, "test", lambda self, length, generator: 0.0)
+    assert run(tmp_path, "-iterations", "20")["iteration"] == 5
+    saved = str(tmp_path / "copy_dnc.pt")
+    assert run(tmp_path, "-resume", saved)["iteration"] == 5
+    assert "nothing left to train: solved" in capsys.readouterr().out
+    again = run(tmp_path, "-resume", saved, "-sequence_max_length", "6")
+    assert again["iteration"] == 10
+    assert "nothing left" not in capsys.readouterr().out
+
+
+def test_an_earlier_run_is_not_replaced_silently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "-iterations", "1")
+    assert "earlier run" not in capsys.readouterr().out
+    run(tmp_path, "-iterations", "1")
+    assert "copy_dnc.pt is from an earlier run and will be replaced" in capsys.readouterr().out
+
+
+def test_a_checkpoint_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/below"):
+        with pytest.raises(SystemExit, match=r"-checkpoint_dir .*file.*: (File exists|Not a dir)"):
+            run(tmp_path / folder)
+
+
+def test_checkpoints_are_written_on_the_way_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterations: list[int] = []
+    save = Run.save
+    monkeypatch.setattr(Run, "save", lambda self: (iterations.append(self.iteration), save(self)))
+    run(tmp_path, "-iterations", "10", "-check_freq", "4")
+    assert iterations == [4, 8, 10]
+    before = (tmp_path / "copy_dnc.pt").read_bytes()
+
+    def fails(content: Any, file: Any) -> None:
+        file.write(b"half of")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(OSError, match="no space left"):
+        run(tmp_path, "-iterations", "1")
+    assert (tmp_path / "copy_dnc.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "not a readable checkpoint"),
+        (b"hello\n", "not a readable checkpoint"),
+        ("truncated", "not a readable checkpoint"),
+        ({"model": 1}, "not a checkpoint of these tasks"),
+        ("another model", "the options given build another model than the checkpoint's"),
+    ],
+)
+def test_what_cannot_be_resumed(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "copy_dnc.pt"
+    extra: list[str] = []
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, dict):
+        torch.save(content, path)
+    elif content is not None:
+        run(tmp_path, "-iterations", "1")
+        if content == "truncated":
+            path.write_bytes(path.read_bytes()[:-500])
+        else:
+            extra = ["-nhid", "9"]
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(SystemExit, match=message):
+        main(CopyTask(), "", ["-resume", str(path), *extra])
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"format": "memcore task checkpoint, version 1", "task": Evil()}, path)
+    with pytest.raises(SystemExit, match="not a readable checkpoint"):
+        main(CopyTask(), "", ["-resume", str(path)])
+    assert not (tmp_path / "touched").exists()
+
+
+def test_interrupting_ends_the_iteration_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of an iteration, then resumed: as if never interrupted."""
+    options = ("-optim", "adam", "-lr", "0.01")
+    whole = run(tmp_path / "whole", *options, "-iterations", "6")
+    loss = CopyTask.loss
+    calls: list[int] = []
+
+    def interrupted(self: CopyTask, output: Any, target: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(self, output, target)
+
+    monkeypatch.setattr(CopyTask, "loss", interrupted)
+    with pytest.raises(SystemExit, match="stopped at iteration 3; go on with -resume"):
+        run(tmp_path / "parts", *options, "-iterations", "6")
+    saved = str(tmp_path / "parts" / "copy_dnc.pt")
+    parts = run(tmp_path / "parts", *options, "-resume", saved, "-iterations", "6")
+    assert parts["iteration"] == 6
+    for name, value in whole["model"].items():
+        assert torch.equal(parts["model"][name], value), name
+
+
+def test_a_second_interrupt_is_not_deferred() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt_twice() -> None:
+        with deferred_interrupt() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert asked.is_set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_twice()
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,73 @@
+"""Small modules in every variant, and how to compare what they return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from torch_adapters import (
+    DNC,
+)
+
+__all__ = [
+    "CLOSE",
+    "VARIANTS",
+    "H",
+    "N",
+    "R",
+    "W",
+    "X",
+    "batch",
+    "build",
+    "leaves",
+    "same",
+    "variants",
+]
+
+X, H, N, W, R = 3, 8, 5, 4, 2
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "gru": {"rnn_type": "gru"},
+    "rnn": {"rnn_type": "rnn", "nonlinearity": "relu"},
+    "deep": {"num_hidden_layers": 3},
+    "layers": {"num_layers": 3, "num_hidden_layers": 1},
+    "own memories": {"num_layers": 2, "share_memory": False},
+    "independent": {"independent_linears": True},
+    "time first": {"batch_first": False},
+    "no bias, no clip": {"bias": False, "clip": 0},
+    "wide output": {"output_size": 7},
+}
+variants = pytest.mark.parametrize("options", VARIANTS.values(), ids=list(VARIANTS))
+CLOSE: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def build(**options: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"nr_cells": N, "cell_size": W, "read_heads": R, "dtype": torch.float64}
+    return DNC(X, H, **{**sizes, **options})
+
+
+def batch(module: Any, size: int = 3, steps: int = 4, seed: int = 1) -> Tensor:
+    """An input in the module's layout."""
+    generator = torch.Generator().manual_seed(seed)
+    input = torch.randn(size, steps, X, generator=generator, dtype=module.output.weight.dtype)
+    return input if module.batch_first else input.transpose(0, 1)
+
+
+def leaves(state: Any) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state]
+    return [leaf for part in state for leaf in leaves(part)]
+
+
+def same(one: Any, other: Any, **tolerance: Any) -> None:
+    ones, others = leaves(one), leaves(other)
+    assert len(ones) == len(others)
+    for left, right in zip(ones, others, strict=True):
+        if tolerance:
+            torch.testing.assert_close(left, right, **tolerance)
+        else:
+            assert torch.equal(left, right)
