@@ -177,3 +177,18 @@ def check_float_dtype(name: str, dtype: object) -> None:
         raise TypeError(f"{name}: expected a torch.dtype, got {type(dtype).__name__}")
     if dtype not in FLOAT_DTYPES:
         raise MemcoreError(f"{name}: expected torch.float32 or torch.float64, got {dtype}")
+
+
+def check_tensor(
+    name: str, value: object, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Raise unless ``value`` is a tensor of that shape, dtype and device."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    for what, expected, actual in (
+        ("shape", list(shape), list(value.shape)),
+        ("dtype", dtype, value.dtype),
+        ("device", device, value.device),
+    ):
+        if expected != actual:
+            raise MemcoreError(f"{name}: expected {what} {expected}, got {actual}")

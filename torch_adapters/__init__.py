@@ -1,6 +1,16 @@
 """Thin ``nn.Module`` wrappers that thread memcore's state through a recurrent controller."""
 
+from torch_adapters.dam import DAM
 from torch_adapters.dnc import DNC
+from torch_adapters.sam import SAM
 from torch_adapters.state import detach_state, select_state, state_from_dict, state_to_dict
 
-__all__ = ["DNC", "detach_state", "select_state", "state_from_dict", "state_to_dict"]
+__all__ = [
+    "DAM",
+    "DNC",
+    "SAM",
+    "detach_state",
+    "select_state",
+    "state_from_dict",
+    "state_to_dict",
+]

@@ -13,9 +13,9 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from memcore import MemcoreError
+from memcore.errors import check_tensor
 
-__all__ = ["Cell", "DenseCell", "check_part"]
+__all__ = ["Cell", "DenseCell"]
 
 State = TypeVar("State")
 
@@ -89,7 +89,7 @@ class DenseCell(ABC, Generic[State]):
                 f"{name}: expected a {type(expected).__name__}, got {type(state).__name__}"
             )
         for field, shape in _fields(expected).items():
-            check_part(f"{name}.{field}", getattr(state, field), shape.shape, dtype, device)
+            check_tensor(f"{name}.{field}", getattr(state, field), shape.shape, dtype, device)
 
     def reset(self, state: State, examples: Tensor) -> State:
         """The state with those examples back at the beginning."""
@@ -114,21 +114,6 @@ class DenseCell(ABC, Generic[State]):
         """The examples of ``state``, then those of ``before`` that come after them."""
         pairs = zip(_fields(state).values(), _fields(before).values(), strict=True)
         return type(state)(*(torch.cat([new, old[len(new) :]]) for new, old in pairs))
-
-
-def check_part(
-    name: str, value: object, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> None:
-    """Raise unless ``value`` is a tensor of that shape, dtype and device."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    for what, expected, actual in (
-        ("shape", list(shape), list(value.shape)),
-        ("dtype", dtype, value.dtype),
-        ("device", device, value.device),
-    ):
-        if expected != actual:
-            raise MemcoreError(f"{name}: expected {what} {expected}, got {actual}")
 
 
 def _fields(state: object) -> dict[str, Tensor]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from memcore import MemcoreError
+from memcore.errors import check_tensor
 from torch_adapters.carried import Carried
-from torch_adapters.cell import Cell, check_part
+from torch_adapters.cell import Cell
 from torch_adapters.controller import ControllerState
 from torch_adapters.state import Hidden, ModuleState
 
@@ -84,7 +85,7 @@ class Door:
             raise TypeError(
                 f"reset_experience: expected a bool or a bool tensor, got {_describe(which)}"
             )
-        check_part("reset_experience", which, (self.batch_size,), torch.bool, self.device)
+        check_tensor("reset_experience", which, (self.batch_size,), torch.bool, self.device)
         return carried.empty(self.cell, which)
 
     def leave(self, carried: Carried) -> ModuleState:
@@ -116,7 +117,7 @@ class Door:
             parts: tuple[Any, ...] = state if self.is_lstm else (state,)
             for part, value in enumerate(parts):
                 label = f"{name}[{part}]" if self.is_lstm else name
-                check_part(label, value, shape, self.dtype, self.device)
+                check_tensor(label, value, shape, self.dtype, self.device)
             result.append(list(zip(*(value.unbind(0) for value in parts), strict=True)))
         return result
 
@@ -136,7 +137,7 @@ class Door:
 
     def _check_reads(self, reads: Any) -> Tensor:
         shape = (self.batch_size, self.cell.read_size)
-        check_part("hx[2]", reads, shape, self.memory_dtype, self.device)
+        check_tensor("hx[2]", reads, shape, self.memory_dtype, self.device)
         return reads
 
 

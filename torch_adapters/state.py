@@ -13,8 +13,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from memcore import MemcoreError
+from memcore import MemcoreError, sam
+from memcore.dam import DAMState
 from memcore.dnc import DNCState
+from memcore.sam import SAMState
 
 __all__ = [
     "Hidden",
@@ -28,7 +30,7 @@ __all__ = [
 Hidden: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 ModuleState: TypeAlias = "tuple[list[Hidden], Any, Tensor]"
 
-MEMORY_STATES = {kind.__name__: kind for kind in (DNCState,)}
+MEMORY_STATES = {kind.__name__: kind for kind in (DAMState, DNCState, SAMState)}
 
 
 def map_hidden(function: Callable[[Tensor], Tensor], hidden: Hidden) -> Hidden:
@@ -39,10 +41,15 @@ def map_hidden(function: Callable[[Tensor], Tensor], hidden: Hidden) -> Hidden:
     return function(cell_output), function(cell)
 
 
-def _map_memory(function: Callable[[Tensor], Tensor], memory: Any) -> Any:
+def _map_memory(
+    dense: Callable[[Tensor], Tensor], sparse: Callable[[SAMState], SAMState], memory: Any
+) -> Any:
+    """Apply ``dense`` to each tensor of a dense memory's state, ``sparse`` to a sparse one's."""
     if isinstance(memory, list):
-        return [_map_memory(function, layer) for layer in memory]
-    return type(memory)(*(function(value) for value in memory))
+        return [_map_memory(dense, sparse, layer) for layer in memory]
+    if isinstance(memory, SAMState):
+        return sparse(memory)
+    return type(memory)(*(dense(value) for value in memory))
 
 
 def detach_state(hx: ModuleState) -> ModuleState:
@@ -60,7 +67,7 @@ def detach_state(hx: ModuleState) -> ModuleState:
     hidden, memory, reads = _parts(hx)
     return (
         [map_hidden(Tensor.detach, layer) for layer in hidden],
-        _map_memory(Tensor.detach, memory),
+        _map_memory(Tensor.detach, sam.detach, memory),
         reads.detach(),
     )
 
@@ -85,7 +92,7 @@ def select_state(hx: ModuleState, examples: Tensor | Sequence[int]) -> ModuleSta
             f"examples: expected a list of ints or a bool tensor [{batch_size}], "
             f"got {type(examples).__name__}"
         ) from None
-    chosen = given
+    chosen = given.long() if given.dtype == torch.int32 else given
     if given.dtype == torch.bool and given.shape == (batch_size,):
         chosen = given.nonzero().squeeze(1)
     if chosen.dim() != 1 or chosen.numel() == 0 or chosen.dtype not in (torch.int64, torch.int32):
@@ -99,7 +106,7 @@ def select_state(hx: ModuleState, examples: Tensor | Sequence[int]) -> ModuleSta
         )
     return (
         [map_hidden(lambda state: state[:, chosen], layer) for layer in hidden],
-        _map_memory(lambda value: value[chosen], memory),
+        _map_memory(lambda value: value[chosen], lambda state: sam.select(state, chosen), memory),
         reads[chosen],
     )
 
@@ -122,7 +129,8 @@ def state_to_dict(hx: ModuleState) -> dict[str, Any]:
     hidden, memory, reads = _parts(detach_state(hx))
 
     def plain(state: Any) -> dict[str, Any]:
-        return {"type": type(state).__name__, **state._asdict()}
+        fields = sam.to_dict(state) if isinstance(state, SAMState) else state._asdict()
+        return {"type": type(state).__name__, **fields}
 
     return {
         "controller_hidden": [
@@ -169,7 +177,7 @@ def _rebuilt(state: Any) -> Any:
             f"saved['memory']: expected a dict of type {' or '.join(sorted(MEMORY_STATES))} with "
             f"its fields, got {type(state).__name__} of type {name!r} with {sorted(fields)}"
         )
-    return kind(**fields)
+    return sam.from_dict(fields) if kind is SAMState else kind(**fields)
 
 
 def _parts(hx: object) -> ModuleState:
@@ -183,7 +191,8 @@ def _parts(hx: object) -> ModuleState:
     for layer in hidden if isinstance(hidden, list) else [None]:
         tensors += layer if isinstance(layer, tuple) else [layer]
     for state in memories:
-        tensors += state if isinstance(state, tuple(MEMORY_STATES.values())) else [None]
+        known = isinstance(state, tuple(MEMORY_STATES.values()))
+        tensors += [] if isinstance(state, SAMState) else state if known else [None]
     if not all(isinstance(value, Tensor) for value in tensors):
         got = ", ".join(type(part).__name__ for part in hx)
         raise TypeError(f"{expected}got a tuple of ({got}) or with such parts")

@@ -1,0 +1,125 @@
+"""Dense Access Memory: SAM's dense control, one step for one example.
+
+Rae et al. 2016, "Scaling Memory-Augmented Neural Networks with Sparse Reads and Writes" (arXiv
+1610.09027), section 4. The equations are those of `memcore.sam` with a softmax over all slots and
+with the least used slot in place of the least recently accessed. Every step copies the memory:
+this is what SAM is measured against. Batch it with ``torch.func.vmap(dam.step)``.
+
+Axes: N slots, W word size, R read heads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memcore.access import read
+from memcore.content import content_weighting
+from memcore.errors import check_device, check_float_dtype, check_size, checked
+from memcore.sam_interface import (
+    SAMInterface,
+    interface_size,
+    interface_sizes,
+    parse_interface,
+)
+
+__all__ = [
+    "DAMState",
+    "init_state",
+    "interface_size",
+    "interface_sizes",
+    "parse_interface",
+    "step",
+]
+
+
+class DAMState(NamedTuple):
+    """All that a DAM's memory carries from one step to the next."""
+
+    memory: Float[Tensor, "N W"]  # unbounded
+    usage: Float[Tensor, "N"]  # non-negative, without gradient
+    read_weights: Float[Tensor, "R N"]  # rows on the simplex; 0 before the first read
+    write_weights: Float[Tensor, "N"]  # on the sub-simplex
+
+
+USAGE_DECAY = 0.99  # λ of Rae et al. 2016
+
+
+def init_state(
+    slots: int,
+    word_size: int,
+    read_heads: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | int | None = None,
+) -> DAMState:
+    """The state before the first step: an empty memory, nothing used, written or read.
+
+    Args:
+        slots: N.
+        word_size: W.
+        read_heads: R.
+        dtype: float32 or float64.
+        device: PyTorch's convention.
+
+    Returns:
+        A state of zeros.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: a size below 1, another dtype, or a device that is not there.
+    """
+    check_size("slots", slots)
+    check_size("word_size", word_size)
+    check_size("read_heads", read_heads)
+    check_float_dtype("dtype", dtype)
+    check_device("device", device)
+    place = {"dtype": dtype, "device": device}
+    return DAMState(
+        memory=torch.zeros(slots, word_size, **place),
+        usage=torch.zeros(slots, **place),
+        read_weights=torch.zeros(read_heads, slots, **place),
+        write_weights=torch.zeros(slots, **place),
+    )
+
+
+@checked
+def step(state: DAMState, interface: SAMInterface) -> tuple[Float[Tensor, "R W"], DAMState]:
+    """Write to the memory, then read from it: one step of one example.
+
+    ``w = α (γ mean_r w_r + (1 − γ) 1[least])``, with the least used slot, of several the lowest;
+    that slot is erased and ``w aᵀ`` added; each head reads by content over all slots; ``U = λ U +
+    w + Σ_r w_r`` with λ = 0.99. No gradient flows through the usage.
+
+    Args:
+        state: as `init_state` or an earlier step gives it; not changed.
+        interface: as `parse_interface` gives it.
+
+    Returns:
+        ``(read_vectors [R, W], state)``, every field of the state in the range that `DAMState`
+        gives.
+
+    Raises:
+        TypeError: ``state`` or ``interface`` of another type.
+        MemcoreError: a field of the wrong rank, size, dtype or device.
+    """
+    alpha, gamma = interface.write_gate, interface.interpolation_gate
+    slots = torch.arange(state.usage.shape[0], device=state.usage.device)
+    is_least = slots == state.usage.argmin()
+    recent = state.read_weights.mean(0)
+    write_weights = alpha * (gamma * recent + (1 - gamma) * is_least)
+    kept = torch.where(is_least[:, None], 0.0, state.memory)
+    memory = kept + write_weights[:, None] * interface.write_vector
+    read_weights = content_weighting.unchecked(
+        memory, interface.read_keys, interface.read_strengths
+    )
+    accessed = write_weights.detach() + read_weights.detach().sum(0)
+    return read.unchecked(memory, read_weights), DAMState(
+        memory=memory,
+        usage=USAGE_DECAY * state.usage.detach() + accessed,
+        read_weights=read_weights,
+        write_weights=write_weights,
+    )

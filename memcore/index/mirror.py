@@ -1,0 +1,100 @@
+"""Which version of a memory an index mirrors, and how it follows to another."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from memcore.index.protocol import Index
+from memcore.rows import RowMemory
+
+__all__ = ["Mirror"]
+
+
+class Mirror:
+    """An index together with the version of the memory that it knows.
+
+    It is a cache that states share, not part of their value: asked about another version it is
+    brought up to date by the rows that differ, or gives way to a new one.
+
+    Args:
+        index: kept by this object from now on.
+        memory: a whole batch, of the sizes that the index was made for; None: the first that
+            it is asked about.
+    """
+
+    def __init__(self, index: Index, memory: RowMemory | None) -> None:
+        self._index = index
+        self._lock = threading.Lock()
+        self._seen: RowMemory | None = None  # always a whole batch
+        if memory is not None:
+            self._rebuild(memory)
+
+    @property
+    def index(self) -> Index:
+        """The index itself, for looking at."""
+        return self._index
+
+    def search(
+        self,
+        memory: RowMemory,
+        keys: Float[Tensor, "B R W"],
+        k: int,
+        *,
+        before: RowMemory | None = None,
+        touched: Int[Tensor, "B J"] | None = None,
+    ) -> tuple[Int[Tensor, "B R k"], Mirror]:
+        """For each key the k most similar rows of ``memory``, and the mirror that found them.
+
+        Args:
+            memory: the memory to search, of the mirrored batch or of some examples of it.
+            keys: ``[B, R, W]``.
+            k: how many slots.
+            before: a version from which ``memory`` differs in the slots ``touched`` only.
+            touched: ``[B, J]``.
+
+        Returns:
+            Slots ``[B, R, k]``, distinct for each key and best first, and this mirror, or a new
+            one if this one had nothing in common with the memory.
+        """
+        with self._lock:
+            if self._follow(memory, before, touched):
+                return self._index.search(keys, k, memory.examples), self
+            other = self.of(memory if self._seen is None else memory.widen(self._seen))
+        return other._index.search(keys, k, memory.examples), other
+
+    def _follow(self, memory: RowMemory, before: RowMemory | None, touched: Tensor | None) -> bool:
+        seen = self._seen
+        if seen is None:
+            self._rebuild(memory)
+        elif memory.same_version(seen):
+            pass
+        elif before is not None and touched is not None and before.same_version(seen):
+            memory = memory.detach()
+            self._index.update(touched, memory.read_unchecked(touched), memory.examples)
+            self._seen = memory.widen(seen)
+        else:
+            whole = memory.widen(seen).detach()
+            changed = whole.changed_since(seen)
+            if changed is None:
+                return False
+            if changed.numel():
+                self._index.update(changed, whole.read_unchecked(changed))
+            self._seen = whole
+        return True
+
+    def _rebuild(self, memory: RowMemory) -> None:
+        memory = memory.detach()
+        self._index.reset(memory)
+        self._seen = memory
+
+    def of(self, memory: RowMemory) -> Mirror:
+        """A new mirror of the same kind for another memory, of any batch size."""
+        return Mirror(self._index.empty(memory.shape[0]), memory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy looks at the first memory it is asked about.
+        return Mirror, (self._index, None)

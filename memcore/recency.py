@@ -1,0 +1,266 @@
+"""The least recently accessed slot, found and kept in O(log N) a step."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from memcore.errors import MemcoreError, check_device, check_size
+from memcore.versions import Buffers, Version, array, by_example, lazy_zeros
+
+__all__ = ["Recency"]
+
+FAN_BITS = 7  # a block holds 2^7 entries: 3 levels up to 2^21 slots, 4 up to 2^28
+FAN_OUT = 2**FAN_BITS
+NEVER_LEAST = torch.iinfo(torch.int32).max
+
+
+class Recency:
+    """When each slot of each example was last accessed; an immutable value like `RowMemory`.
+
+    A tree of block minima: level 0 holds the times, each entry of a further level the least of a
+    block of 128 below it. Looking for the least goes down one block a level, an access goes up
+    one a level. Nothing waits for the device, and nothing is proportional to N.
+
+    Args:
+        batch: B.
+        slots: N.
+        device: PyTorch's convention.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: a size below 1, or a device that is not there.
+
+    >>> recency = Recency(batch=1, slots=3)
+    >>> recency = recency.accessed(torch.tensor([[0, 2]]), torch.tensor([[True, True]]))
+    >>> recency.least()
+    tensor([1])
+    """
+
+    __slots__ = (
+        "_bases", "_first_block", "_layout", "_offsets", "_version", "batch", "slots", "time",
+    )  # fmt: skip
+
+    def __init__(
+        self, batch: int, slots: int, *, device: torch.device | str | int | None = None
+    ) -> None:
+        self.batch, self.slots = check_size("batch", batch), check_size("slots", slots)
+        check_device("device", device)
+        self.time = 0  # of the latest access
+        device = torch.empty(0, device=device).device
+        self._layout = _Layout(self.slots, device)
+        begin = partial(self._layout.begin, self.batch, device)
+        with torch.inference_mode(False):
+            self._version = Version(begin(), begin)
+        self._place(torch.arange(self.batch, device=device)[:, None] * self._layout.size)
+
+    def _place(self, offsets: Tensor) -> Recency:
+        """Take the examples that begin at these entries ``[B, 1]`` of the buffer."""
+        with torch.inference_mode(False):
+            self.batch = len(offsets)
+            self._offsets = offsets
+            self._first_block = array(offsets.squeeze(1) >> FAN_BITS)
+            self._bases = self._layout.bases + array(offsets)  # [levels, B, 1]
+        return self
+
+    def _replace(self, **changes: Any) -> Recency:
+        made = object.__new__(Recency)
+        for name in Recency.__slots__:
+            setattr(made, name, changes[name] if name in changes else getattr(self, name))
+        return made
+
+    def __repr__(self) -> str:
+        return f"Recency(batch={self.batch}, slots={self.slots}, time={self.time})"
+
+    def least(self) -> Int[Tensor, "B"]:
+        """The slot ``[B]`` accessed longest ago; of several the lowest."""
+        layout = self._layout
+
+        def search(buffers: Buffers) -> Tensor:
+            blocks = array(buffers[0]).reshape(-1, FAN_OUT)
+            first = self._first_block
+            entry = blocks[first + layout.starts[-1]].argmin(-1)
+            for start in layout.starts[-2::-1]:
+                entry = entry * FAN_OUT + blocks[entry + (first + start)].argmin(-1)
+            return torch.as_tensor(entry)
+
+        return self._version.look(search)
+
+    def accessed(self, index: Int[Tensor, "B J"], which: Bool[Tensor, "B J"]) -> Recency:
+        """The state one step later, in which some slots were accessed.
+
+        Args:
+            index: ``[B, J]``, int64, slots in [0, N); repeats allowed.
+            which: ``[B, J]``, whether that slot was accessed; a slot that is there several times
+                was if any of them says so.
+
+        Raises:
+            MemcoreError: wrong shape or dtype, or (on a CPU) a slot out of range.
+        """
+        for name, value, dtype in (("index", index, torch.int64), ("which", which, torch.bool)):
+            if value.dim() != 2 or value.shape[0] != self.batch or value.dtype != dtype:
+                raise MemcoreError(
+                    f"{name}: expected {dtype} of shape [{self.batch}, J], got {value.dtype} of "
+                    f"shape {list(value.shape)}"
+                )
+        if index.shape != which.shape:
+            raise MemcoreError(
+                f"which: expected shape {list(index.shape)}, got {list(which.shape)}"
+            )
+        if index.device.type == "cpu" and index.numel():
+            least, most = map(int, index.aminmax())
+            if least < 0 or most >= self.slots:
+                raise MemcoreError(
+                    f"index: expected slots in [0, {self.slots}), "
+                    f"got {least if least < 0 else most}"
+                )
+        agreed = (index.unsqueeze(-1) == index.unsqueeze(-2)) & which.unsqueeze(-2)
+        return self.accessed_unchecked(array(index), array(agreed.any(-1)))
+
+    def accessed_unchecked(self, index: Any, which: Any) -> Recency:
+        """`accessed` for what is known to be right.
+
+        Args:
+            index: ``[B, J]``, as `memcore.versions.array` gives it.
+            which: ``[B, J]``, likewise; repeats of a slot must agree.
+        """
+        time = self.time + 1
+        # Where each slot's entry stands at each level, [levels, B, J].
+        entries = (index >> self._layout.shifts) + self._bases
+
+        def change(buffers: Buffers, lost: Buffers) -> None:
+            times = array(buffers[0])
+            before = array(lost[0])[: which.shape[0] * which.shape[1]].reshape(which.shape)
+            # Without a branch: now for those accessed, else what it was.
+            times[entries[0]] = before + (time - before) * which
+            _renew(times, entries)
+
+        rows = torch.as_tensor(entries.reshape(-1))
+        return self._replace(_version=self._version.edit(rows, change), time=time)
+
+    def last_access(self) -> Int[Tensor, "B N"]:
+        """The step ``[B, N]``, int32, at which each slot was last accessed; 0: never. O(B·N)."""
+        size, slots = self._layout.size, self.slots
+        examples = (self._offsets // size).squeeze(1)
+        return self._version.look(lambda buffers: buffers[0].view(-1, size)[examples, :slots])
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Plain tensors that `from_dict` makes the value of again.
+
+        Returns:
+            ``shape`` (B, N), ``time []``, the flat numbers ``slots [n]`` (slot + N · example) of
+            the slots that were accessed, and when, ``times [n]``.
+        """
+        times = self.last_access().flatten()
+        accessed = times.nonzero().squeeze(1)
+        return {
+            "shape": torch.tensor([self.batch, self.slots]),
+            "time": torch.tensor(self.time),
+            "slots": accessed,
+            "times": times[accessed],
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Tensor]) -> Recency:
+        """The value that `to_dict` took apart.
+
+        Raises:
+            MemcoreError: a key is missing, or a slot or time out of range.
+        """
+        keys = ("shape", "time", "slots", "times")
+        if not isinstance(saved, dict) or not all(isinstance(saved.get(k), Tensor) for k in keys):
+            raise MemcoreError(f"saved: expected a dict of tensors {', '.join(keys)}")
+        (batch, slots), time = saved["shape"].tolist(), int(saved["time"])
+        flat, times = saved["slots"], saved["times"]
+        for name, values, end in (("slots", flat, batch * slots), ("times", times, time + 1)):
+            if values.shape != flat.shape or (
+                len(values) and not 0 <= int(values.min()) <= int(values.max()) < end
+            ):
+                raise MemcoreError(
+                    f"saved['{name}']: expected {list(flat.shape)} numbers in [0, {end}), got "
+                    f"{list(values.shape)}"
+                )
+        made = cls(batch, slots, device=flat.device)
+        flat, times = array(flat), array(times)
+        example, slot = flat // slots, flat % slots
+        entries = (slot >> made._layout.shifts[:, :, 0]) + made._bases[:, example, 0]
+
+        def change(buffers: Buffers, lost: Buffers) -> None:
+            array(buffers[0])[entries[0]] = times
+            _renew(array(buffers[0]), entries)
+
+        version = made._version.edit(torch.as_tensor(entries.reshape(-1)), change)
+        return made._replace(_version=version, time=time)
+
+    def cleared(self, examples: Tensor) -> Recency:
+        """None of the slots of those examples, a bool ``[B]``, accessed: O(slots accessed)."""
+        edited = self._version.edited()
+        assert edited is not None
+        offsets = self._offsets[examples]
+        entries = (by_example(edited, offsets, self._layout.size) + offsets).flatten()
+
+        def change(buffers: Buffers, lost: Buffers) -> None:
+            # Every entry that an access touches is 0 at the beginning, at each level.
+            buffers[0].index_fill_(0, entries, 0)
+
+        return self._replace(_version=self._version.edit(entries, change))
+
+    def select(self, examples: Tensor) -> Recency:
+        """That of some examples, int64 ``[b]``; O(1) as long as none is asked for twice."""
+        if len(set(examples.tolist())) < len(examples):
+            return Recency.from_dict(self._replace()._place(self._offsets[examples]).to_dict())
+        return self._replace()._place(self._offsets[examples])
+
+    def narrow(self, count: int) -> Recency:
+        """That of the first ``count`` examples, in O(1)."""
+        return self._replace()._place(self._offsets[:count])
+
+    def widen(self, before: Recency) -> Recency:
+        """Undo `select` or `narrow`: all examples of ``before``, those left out as they were."""
+        return self._replace()._place(before._offsets)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recency:
+        return Recency.from_dict(self.to_dict())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recency.from_dict, (self.to_dict(),)
+
+
+def _renew(times: Any, entries: Any) -> None:
+    """Make the entries above level 0, ``[levels, ...]``, the least of their blocks again."""
+    blocks = times.reshape(-1, FAN_OUT)
+    for below, above in pairwise(entries):
+        chosen = blocks[below >> FAN_BITS]
+        times[above] = chosen.min(-1) if isinstance(chosen, np.ndarray) else chosen.amin(-1)
+
+
+class _Layout:
+    """Where the levels of one example's tree stand in its stretch of the buffer."""
+
+    def __init__(self, slots: int, device: torch.device) -> None:
+        self.sizes: list[int] = []  # real entries of each level
+        self.starts: list[int] = []  # in blocks, from the beginning of the stretch
+        blocks = 0
+        while not self.sizes or self.sizes[-1] > FAN_OUT:
+            self.sizes.append(slots if not self.sizes else -(-self.sizes[-1] // FAN_OUT))
+            self.starts.append(blocks)
+            blocks += -(-self.sizes[-1] // FAN_OUT)
+        self.size = blocks * FAN_OUT
+        levels = torch.arange(len(self.sizes), device=device)[:, None, None]
+        # [levels, 1, 1]: how far a slot is shifted to get its entry; where each level begins.
+        self.shifts = array(levels * FAN_BITS)
+        self.bases = array(torch.tensor(self.starts, device=device)[:, None, None] * FAN_OUT)
+
+    def begin(self, batch: int, device: torch.device) -> Buffers:
+        """Nothing accessed; what pads a level's last block is never the least."""
+        times = lazy_zeros((batch, self.size), torch.int32, device)
+        for start, size in zip(self.starts, self.sizes, strict=True):
+            first = start * FAN_OUT + size
+            times[:, first : first + -size % FAN_OUT] = NEVER_LEAST
+        return (times.view(-1),)

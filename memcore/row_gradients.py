@@ -1,0 +1,270 @@
+"""How gradients flow through rows that are edited in place, without their values.
+
+A read's gradient goes to the rows it read, a write's takes those of the rows it added to and
+stops those of the rows it erased: indices suffice, so nothing is rolled back. Each recorded
+version is a number on a *line*; a scalar token, passed from write to write and into each read,
+gives the autograd engine the order. What a backward pass needs belongs to that pass alone (the
+engine's graph task), so passes can be repeated, partial, concurrent or failed.
+
+Only rows that were touched get a gradient row: a log of their numbers, shared by the lines that
+branched off one another, is made compact once a pass.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memcore.errors import MemcoreError
+
+__all__ = ["Line", "record_begin", "record_fork", "record_read", "record_write"]
+
+Slice = tuple[int, int]  # a stretch of a log
+
+
+class _Places:
+    """The rows of a log made compact: each logged one has a place among the distinct ones.
+
+    To spare a wait for the device, there are as many places as logged rows elsewhere than on a
+    CPU; those that are too many stand for row 0 and are never referred to.
+    """
+
+    def __init__(self, logged: Tensor) -> None:
+        ascending, order = logged.sort()
+        rank = torch.zeros_like(ascending)
+        rank[1:] = (ascending[1:] != ascending[:-1]).cumsum(0)
+        self.count = rank.numel()
+        if logged.device.type == "cpu" and self.count:
+            self.count = int(rank[-1]) + 1
+        self.rows = ascending.new_zeros(self.count).scatter_(0, rank, ascending)  # [m]
+        self.of_logged = torch.empty_like(rank).scatter_(0, order, rank)  # [n]
+
+
+class _Log:
+    """Flat numbers of the rows touched by recorded operations, in any order."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._parts: list[Tensor] = []
+        self._total = 0
+        self._newest: tuple[int, _Places] | None = None
+        # What a pass began with stays, though a recomputation may log more meanwhile.
+        self._in_pass: weakref.WeakValueDictionary[int, _Places] = weakref.WeakValueDictionary()
+
+    def add(self, rows: Tensor) -> Slice:
+        with self.lock:
+            start = self._total
+            self._parts.append(rows)
+            self._total += rows.numel()
+            return start, self._total
+
+    def places(self, task: int) -> _Places:
+        """The places that hold throughout a backward pass."""
+        with self.lock:
+            places = self._in_pass.get(task)
+            if places is None:
+                if self._newest is None or self._newest[0] != self._total:
+                    self._parts = [torch.cat(self._parts)]
+                    self._newest = self._total, _Places(self._parts[0])
+                places = self._in_pass[task] = self._newest[1]
+            return places
+
+
+class _Pass:
+    """What one line holds during one backward pass."""
+
+    def __init__(self, places: _Places, width: int) -> None:
+        self.places = places
+        self.pending: dict[int, list[tuple[Tensor | None, Tensor]]] = {}  # by version
+        self._width = width
+        self._gradient: Tensor | None = None
+
+    def at(self, logged: Slice) -> Tensor:
+        """Places of a stretch of the log."""
+        return self.places.of_logged[logged[0] : logged[1]]
+
+    def gradient(self, version: int, like: tuple[torch.dtype, torch.device]) -> Tensor:
+        """Gradient ``[m, W]`` of the rows of a version, what waited for it included."""
+        if self._gradient is None:
+            dtype, device = like
+            shape = (self.places.count, self._width)
+            self._gradient = torch.zeros(shape, dtype=dtype, device=device)
+        for places, values in self.pending.pop(version, ()):
+            if places is None:
+                self._gradient.add_(values)
+            else:
+                self._gradient.index_add_(0, places, values)
+        return self._gradient
+
+    def clear(self) -> None:
+        self._gradient = None
+        self.pending.clear()
+
+
+class Line:
+    """A line of recorded versions, numbered from 0; each continues the one before.
+
+    Args:
+        width: W.
+        branch_of: the line that this one branches off.
+    """
+
+    def __init__(self, width: int, branch_of: Line | None = None) -> None:
+        self.width = width
+        self.last = 0  # the newest version's number
+        self.log = _Log() if branch_of is None else branch_of.log
+        # Owned by the end-of-pass callback only, which the engine drops also when a pass fails.
+        self._passes: weakref.WeakValueDictionary[int, _Pass] = weakref.WeakValueDictionary()
+
+    def extend(self, version: int) -> bool:
+        """Take the number after ``version``; False where that is taken already."""
+        with self.log.lock:
+            free = version == self.last
+            self.last += free
+            return free
+
+    def current(self) -> _Pass:
+        """What this line holds in the backward pass that is running."""
+        task = torch._C._current_graph_task_id()
+        held = self._passes.get(task)
+        if held is None:
+            held = _Pass(self.log.places(task), self.width)
+            self._passes[task] = held
+            torch.autograd.Variable._execution_engine.queue_callback(held.clear)  # pyright: ignore
+        return held
+
+
+def _first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    # once_differentiable lets create_graph=True pass under autograd.grad.
+    @wraps(backward)
+    def refuse_or_run(ctx: Any, *gradients: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise MemcoreError(
+                "create_graph: expected False where gradients flow through a RowMemory, got True; "
+                "it has no second derivative (memcore.erase_and_add and memcore.read have)"
+            )
+        return backward(ctx, *gradients)
+
+    return refuse_or_run
+
+
+class _Begin(torch.autograd.Function):
+    """Version 0 of a line from a dense ``[B, N, W]`` or from one row ``[W]``."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, line: Line) -> Tensor:
+        ctx.line, ctx.shape, ctx.like = line, values.shape, (values.dtype, values.device)
+        return values.new_zeros(())
+
+    @staticmethod
+    @_first_order
+    def backward(ctx: Any, _: Tensor | None) -> tuple[Tensor, None]:
+        held = ctx.line.current()
+        rows = held.gradient(0, ctx.like)
+        if len(ctx.shape) == 1:
+            return rows.sum(0), None
+        dense = rows.new_zeros(ctx.shape)
+        dense.view(-1, ctx.line.width).index_add_(0, held.places.rows, rows)
+        return dense, None
+
+
+class _Fork(torch.autograd.Function):
+    """Version 0 of a line that branches off another."""
+
+    @staticmethod
+    def forward(ctx: Any, token: Tensor, parent: Line, version: int, line: Line) -> Tensor:
+        ctx.parent, ctx.version, ctx.line = parent, version, line
+        ctx.like = token.dtype, token.device
+        return torch.zeros_like(token)
+
+    @staticmethod
+    @_first_order
+    def backward(ctx: Any, _: Tensor | None) -> tuple[None, ...]:
+        held, parent = ctx.line.current(), ctx.parent.current()
+        parent.pending.setdefault(ctx.version, []).append((None, held.gradient(0, ctx.like)))
+        held.clear()
+        return (None,) * 4
+
+
+class _Read(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        token: Tensor,
+        line: Line,
+        version: int,
+        rows: Tensor,
+        gather: Callable[[], Tensor],
+    ) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.line, ctx.version, ctx.logged = line, version, line.log.add(rows)
+        return gather()
+
+    @staticmethod
+    @_first_order
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[None, ...]:
+        if gradient is not None:
+            held = ctx.line.current()
+            waiting = (held.at(ctx.logged), gradient.reshape(-1, ctx.line.width))
+            held.pending.setdefault(ctx.version, []).append(waiting)
+        return (None,) * 5
+
+
+class _Write(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        token: Tensor,
+        add: Tensor,
+        line: Line,
+        version: int,
+        erased: Tensor,
+        added: Tensor,
+    ) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.line, ctx.version = line, version
+        ctx.erased, ctx.added = line.log.add(erased), line.log.add(added)
+        ctx.shape, ctx.like = add.shape, (add.dtype, add.device)
+        return add.new_zeros(())
+
+    @staticmethod
+    @_first_order
+    def backward(ctx: Any, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        held = ctx.line.current()
+        rows = held.gradient(ctx.version, ctx.like)
+        add = None
+        if ctx.needs_input_grad[1]:
+            add = rows.index_select(0, held.at(ctx.added)).view(ctx.shape)
+        if ctx.needs_input_grad[0] and ctx.erased[0] != ctx.erased[1]:
+            rows.index_fill_(0, held.at(ctx.erased), 0)
+        return None, add, None, None, None, None
+
+
+def record_begin(source: Tensor, line: Line) -> Tensor:
+    """The token of version 0 of ``line``: rows ``[B, N, W]``, or all of them one row ``[W]``."""
+    return _Begin.apply(source, line)  # pyright: ignore[reportReturnType]
+
+
+def record_fork(token: Tensor, parent: Line, version: int, line: Line) -> Tensor:
+    """The token of version 0 of ``line``, which is ``version`` of its parent."""
+    return _Fork.apply(token, parent, version, line)  # pyright: ignore[reportReturnType]
+
+
+def record_read(
+    token: Tensor, line: Line, version: int, rows: Tensor, gather: Callable[[], Tensor]
+) -> Tensor:
+    """What ``gather`` returns, ``[..., W]``, recorded as flat ``rows`` of that version."""
+    return _Read.apply(token, line, version, rows, gather)  # pyright: ignore[reportReturnType]
+
+
+def record_write(
+    token: Tensor, add: Tensor, line: Line, version: int, erased: Tensor, added: Tensor
+) -> Tensor:
+    """The token of ``version``: flat rows ``erased``, then ``add [..., W]`` to ``added``."""
+    return _Write.apply(token, add, line, version, erased, added)  # pyright: ignore

@@ -1,0 +1,298 @@
+"""Sparse Access Memory: one step for a batch, at a cost that does not depend on the slots.
+
+Rae et al. 2016, "Scaling Memory-Augmented Neural Networks with Sparse Reads and Writes" (arXiv
+1610.09027). The addressing is pure and per example (`memcore.sparse_access`); what is sparse, the
+memory, the recency and the index, comes in batches.
+
+Axes: B batch, N slots, W word size, R read heads, K sparse reads, J = R·K + 1 slots written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from memcore.errors import MemcoreError, check_device, check_float_dtype, check_size, check_tensor
+from memcore.index import Index, Mirror, index_name, make_index
+from memcore.recency import Recency
+from memcore.rows import RowMemory, SparseWrite
+from memcore.sam_interface import (
+    SAMInterface,
+    interface_size,
+    interface_sizes,
+    parse_interface,
+)
+from memcore.sparse_access import sparse_content_weighting, sparse_read, sparse_write_weighting
+from memcore.versions import array
+
+__all__ = [
+    "SAMInterface",
+    "SAMState",
+    "init_state",
+    "interface_size",
+    "interface_sizes",
+    "parse_interface",
+    "step",
+]
+
+ACCESS_THRESHOLD = 0.005  # δ of Rae et al. 2016
+
+
+class SAMState(NamedTuple):
+    """All that a batch of SAM's memories carries from one step to the next."""
+
+    memory: RowMemory  # [B, N, W], unbounded
+    read_index: Int[Tensor, "B R K"]  # slots in [0, N), distinct for each head
+    read_weights: Float[Tensor, "B R K"]  # rows on the simplex; 0 before the first read
+    write_index: Int[Tensor, "B J"]  # slots in [0, N); repeats add up
+    write_weights: Float[Tensor, "B J"]  # on the sub-simplex
+    recency: Recency  # when each slot was last accessed
+    index: Mirror  # a cache, for the search  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+def init_state(
+    batch: int,
+    slots: int,
+    word_size: int,
+    read_heads: int,
+    sparse_reads: int,
+    *,
+    memory: RowMemory | None = None,
+    index: str | Index = "auto",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | int | None = None,
+) -> SAMState:
+    """The state before the first step: nothing read, no slot accessed. No work for the slots.
+
+    Args:
+        batch: B.
+        slots: N.
+        word_size: W.
+        read_heads: R.
+        sparse_reads: K, at most N.
+        memory: ``[B, N, W]``, what the memory begins with; None: zeros.
+        index: what finds the rows to read; see `make_index`.
+        dtype: float32 or float64.
+        device: PyTorch's convention.
+
+    Returns:
+        A state whose weights are 0.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: a size below 1, ``sparse_reads`` over ``slots``, another dtype, a device
+            that is not there, or a memory of another shape, dtype or device.
+    """
+    batch, slots = check_size("batch", batch), check_size("slots", slots)
+    check_size("word_size", word_size)
+    heads, reads = check_size("read_heads", read_heads), check_size("sparse_reads", sparse_reads)
+    check_float_dtype("dtype", dtype)
+    check_device("device", device)
+    if reads > slots:
+        raise MemcoreError(f"sparse_reads: expected at most slots = {slots}, got {reads}")
+    if memory is None:
+        memory = RowMemory.filled(torch.zeros(word_size, dtype=dtype, device=device), batch, slots)
+    elif not isinstance(memory, RowMemory):
+        raise TypeError(f"memory: expected a RowMemory, got {type(memory).__name__}")
+    place = torch.empty(0, device=device).device
+    for what, expected, actual in (
+        ("shape", [batch, slots, word_size], list(memory.shape)),
+        ("dtype", dtype, memory.dtype),
+        ("device", place, memory.device),
+    ):
+        if expected != actual:
+            raise MemcoreError(f"memory: expected {what} {expected}, got {actual}")
+    finder = make_index(
+        index, batch_size=batch, slots=slots, word_size=word_size, dtype=dtype, device=place
+    )
+    written = heads * reads + 1
+    return SAMState(
+        memory=memory,
+        read_index=torch.arange(reads, device=place).repeat(batch, heads, 1),
+        read_weights=torch.zeros(batch, heads, reads, dtype=dtype, device=place),
+        write_index=torch.zeros(batch, written, dtype=torch.int64, device=place),
+        write_weights=torch.zeros(batch, written, dtype=dtype, device=place),
+        recency=Recency(batch, slots, device=place),
+        index=Mirror(finder, memory),
+    )
+
+
+def step(state: SAMState, interface: SAMInterface) -> tuple[Float[Tensor, "B R W"], SAMState]:
+    """Write to the memory, then read from it: one step of a batch.
+
+    In order: the write weighting on the slots read one step before and the least recently
+    accessed one; that slot is erased, the write vector added as weighted; each head reads the K
+    rows most similar to its key; what was written or read with more than δ = 0.005 in all is
+    accessed. Rae et al. 2016, section 3.
+
+    Args:
+        state: as `init_state` or an earlier step gives it; not changed.
+        interface: each field with the batch in front, as ``torch.func.vmap`` of
+            `parse_interface` gives it.
+
+    Returns:
+        ``(read_vectors [B, R, W], state)``, every field of the state in the range that
+        `SAMState` gives.
+
+    Raises:
+        TypeError: ``state`` or ``interface`` of another type.
+        MemcoreError: a field of the wrong shape, dtype or device.
+    """
+    _check(state, interface)
+    return step_unchecked(state, interface)
+
+
+def step_unchecked(state: SAMState, interface: SAMInterface) -> tuple[Tensor, SAMState]:
+    """`step` for what is known to be right."""
+    least = state.recency.least().unsqueeze(1)
+    write_index = torch.cat([state.read_index.flatten(1), least], dim=1)
+    write_weights = sparse_write_weighting.unchecked(
+        state.read_weights, interface.write_gate, interface.interpolation_gate
+    )
+    add = write_weights.unsqueeze(-1) * interface.write_vector.unsqueeze(1)
+    memory = state.memory.write_unchecked(SparseWrite(least, write_index, add))
+
+    read_index, index = state.index.search(
+        memory,
+        interface.read_keys.detach(),
+        state.read_index.shape[2],
+        before=state.memory,
+        touched=write_index,
+    )
+    rows = memory.read_unchecked(read_index.flatten(1)).unflatten(1, read_index.shape[1:])
+    read_weights = sparse_content_weighting.unchecked(
+        rows, interface.read_keys, interface.read_strengths
+    )
+    return sparse_read.unchecked(rows, read_weights), SAMState(
+        memory=memory,
+        read_index=read_index,
+        read_weights=read_weights,
+        write_index=write_index,
+        write_weights=write_weights,
+        recency=_access(state.recency, write_index, write_weights, read_index, read_weights),
+        index=index,
+    )
+
+
+def detach(state: SAMState) -> SAMState:
+    """The same state without its history."""
+    return state._replace(
+        memory=state.memory.detach(),
+        read_weights=state.read_weights.detach(),
+        write_weights=state.write_weights.detach(),
+    )
+
+
+def select(state: SAMState, examples: Int[Tensor, "b"]) -> SAMState:
+    """The state of some examples, in the order asked for.
+
+    O(1) in the slots as long as none is asked for twice; else the rows written are copied.
+
+    Args:
+        state: of a batch.
+        examples: ``[b]``, int64, in [0, B).
+
+    Raises:
+        MemcoreError: ``examples`` of another rank or dtype, empty, or (on a CPU) out of range.
+    """
+    memory = state.memory.select(examples)
+    index = state.index if memory.same_version(state.memory) else state.index.of(memory)
+    return SAMState(
+        memory=memory,
+        read_index=state.read_index[examples],
+        read_weights=state.read_weights[examples],
+        write_index=state.write_index[examples],
+        write_weights=state.write_weights[examples],
+        recency=state.recency.select(examples),
+        index=index,
+    )
+
+
+def to_dict(state: SAMState) -> dict[str, Any]:
+    """Plain tensors, numbers and dictionaries, without history, for ``torch.save``."""
+    plain = detach(state)._asdict()
+    plain["memory"] = state.memory.to_dict()
+    plain["recency"] = state.recency.to_dict()
+    plain["index"] = index_name(state.index.index)
+    return plain
+
+
+def from_dict(saved: dict[str, Any]) -> SAMState:
+    """The state that `to_dict` took apart; its index is made anew.
+
+    Raises:
+        TypeError: a part of the wrong type.
+        MemcoreError: a field is missing, or its sizes do not agree.
+    """
+    missing = set(SAMState._fields) - set(saved)
+    if missing:
+        raise MemcoreError(f"saved: expected the fields of a SAMState, missing {sorted(missing)}")
+    memory = RowMemory.from_dict(saved["memory"])
+    batch, slots, width = memory.shape
+    place = {"dtype": memory.dtype, "device": memory.device}
+    index = make_index(saved["index"], batch_size=batch, slots=slots, word_size=width, **place)
+    plain = {name: saved[name] for name in SAMState._fields}
+    plain |= {"memory": memory, "recency": Recency.from_dict(saved["recency"])}
+    state = SAMState(**{**plain, "index": Mirror(index, memory)})
+    check_state("saved", state)
+    return state
+
+
+def _access(
+    recency: Recency,
+    write_index: Tensor,
+    write_weights: Tensor,
+    read_index: Tensor,
+    read_weights: Tensor,
+) -> Recency:
+    with torch.no_grad():
+        slots = array(torch.cat([write_index, read_index.flatten(1)], dim=1))
+        weights = array(torch.cat([write_weights, read_weights.flatten(1)], dim=1))
+    # A slot that is there several times: the sum of its weights, at each place.
+    same = slots[:, :, None] == slots[:, None, :]
+    accessed = (same * weights[:, None, :]).sum(-1) > ACCESS_THRESHOLD
+    return recency.accessed_unchecked(slots, accessed)
+
+
+def check_state(name: str, state: SAMState) -> None:
+    """Raise unless the parts of ``state`` fit each other and its memory."""
+    batch, slots, _ = state.memory.shape
+    if not isinstance(state.read_index, Tensor) or state.read_index.dim() != 3:
+        raise MemcoreError(f"{name}.read_index: expected a tensor [B, R, K]")
+    heads, reads = state.read_index.shape[1:]
+    read, written = (batch, heads, reads), (batch, heads * reads + 1)
+    like = state.memory
+    for field, shape, dtype in (
+        ("read_index", read, torch.int64),
+        ("read_weights", read, like.dtype),
+        ("write_index", written, torch.int64),
+        ("write_weights", written, like.dtype),
+    ):
+        check_tensor(f"{name}.{field}", getattr(state, field), shape, dtype, like.device)
+    if not isinstance(state.recency, Recency):
+        raise TypeError(f"{name}.recency: expected a Recency, got {type(state.recency).__name__}")
+    if (state.recency.batch, state.recency.slots) != (batch, slots):
+        raise MemcoreError(
+            f"{name}.recency: expected one of batch {batch} and slots {slots}, got {state.recency}"
+        )
+
+
+def _check(state: object, interface: object) -> None:
+    if not isinstance(state, SAMState):
+        raise TypeError(f"state: expected a SAMState, got {type(state).__name__}")
+    if not isinstance(interface, SAMInterface):
+        raise TypeError(f"interface: expected a SAMInterface, got {type(interface).__name__}")
+    check_state("state", state)
+    (batch, _, width), heads = state.memory.shape, state.read_index.shape[1]
+    for field, shape in (
+        ("read_keys", (batch, heads, width)),
+        ("read_strengths", (batch, heads)),
+        ("write_vector", (batch, width)),
+        ("write_gate", (batch,)),
+        ("interpolation_gate", (batch,)),
+    ):
+        value = getattr(interface, field)
+        check_tensor(f"interface.{field}", value, shape, state.memory.dtype, state.memory.device)

@@ -1,0 +1,88 @@
+"""What a controller tells SAM's or DAM's memory at one step.
+
+Rae et al. 2016, "Scaling Memory-Augmented Neural Networks with Sparse Reads and Writes" (arXiv
+1610.09027), section 3. Axes: W word size, R read heads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from memcore.errors import MemcoreError, check_size, checked
+from memcore.numerics import oneplus
+
+__all__ = ["SAMInterface", "interface_size", "interface_sizes", "parse_interface"]
+
+
+class SAMInterface(NamedTuple):
+    """What a controller tells the memory at one step."""
+
+    read_keys: Float[Tensor, "R W"]  # unbounded
+    read_strengths: Float[Tensor, "R"]  # in [1, ∞)
+    write_vector: Float[Tensor, "W"]  # unbounded
+    write_gate: Float[Tensor, ""]  # α, in [0, 1]
+    interpolation_gate: Float[Tensor, ""]  # γ, in [0, 1]
+
+
+def interface_sizes(word_size: int, read_heads: int) -> dict[str, int]:
+    """How many numbers of the interface vector each field of `SAMInterface` takes, in order.
+
+    Raises:
+        MemcoreError: a size below 1.
+    """
+    check_size("word_size", word_size)
+    check_size("read_heads", read_heads)
+    sizes = (read_heads * word_size, read_heads, word_size, 1, 1)
+    return dict(zip(SAMInterface._fields, sizes, strict=True))
+
+
+def interface_size(word_size: int, read_heads: int) -> int:
+    """Length of the interface vector, ``R·W + R + W + 2``.
+
+    Raises:
+        MemcoreError: a size below 1.
+
+    >>> interface_size(word_size=10, read_heads=2)
+    34
+    """
+    return sum(interface_sizes(word_size, read_heads).values())
+
+
+@checked
+def parse_interface(
+    vector: Float[Tensor, "interface"], word_size: int, read_heads: int
+) -> SAMInterface:
+    """Split an interface vector and bring each part into its range.
+
+    Strengths by `oneplus`, gates by the sigmoid; keys and write vector as they are.
+
+    Args:
+        vector: ``[R·W + R + W + 2]``, unbounded, in the order of `interface_sizes`.
+        word_size: W.
+        read_heads: R.
+
+    Returns:
+        The interface, each field in the range that `SAMInterface` gives.
+
+    Raises:
+        MemcoreError: wrong rank, size or dtype.
+    """
+    sizes = interface_sizes(word_size, read_heads)
+    if vector.shape[-1] != sum(sizes.values()):
+        raise MemcoreError(
+            f"vector: expected {sum(sizes.values())} elements for word_size {word_size} and "
+            f"read_heads {read_heads}, got {vector.shape[-1]}"
+        )
+    # Only the last axis is looked at, so that a batch will do as well.
+    *parts, _, _ = vector.split(list(sizes.values()), dim=-1)
+    write_gate, interpolation_gate = vector[..., -2:].sigmoid().unbind(-1)
+    return SAMInterface(
+        read_keys=parts[0].unflatten(-1, (read_heads, word_size)),
+        read_strengths=oneplus(parts[1]),
+        write_vector=parts[2],
+        write_gate=write_gate,
+        interpolation_gate=interpolation_gate,
+    )

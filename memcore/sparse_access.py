@@ -1,0 +1,98 @@
+"""Where SAM writes and reads: weightings that live on a few slots.
+
+One example at a time, as everywhere in memcore; but these functions use the last axes only, so
+that their ``unchecked`` forms also take any number of batch axes in front.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memcore.errors import checked
+from memcore.numerics import safe_norm
+
+__all__ = ["sparse_content_weighting", "sparse_read", "sparse_write_weighting"]
+
+
+@checked
+def sparse_write_weighting(
+    read_weights: Float[Tensor, "R K"],
+    write_gate: Float[Tensor, ""],
+    interpolation_gate: Float[Tensor, ""],
+) -> Float[Tensor, "J"]:
+    """How much to write to the slots read before and to the least recently accessed one.
+
+    ``w = α (γ mean_r w_r + (1 − γ) 1[least])``. Rae et al. 2016, Eq. 5, the heads averaged.
+
+    Args:
+        read_weights: ``[R, K]``, of the step before, each row on the sub-simplex.
+        write_gate: α ``[]``, in [0, 1].
+        interpolation_gate: γ ``[]``, in [0, 1].
+
+    Returns:
+        ``[J]`` with J = R·K + 1, the read slots in order, then the least recently accessed one;
+        non-negative, sums to at most ``write_gate``. A slot that is there several times gets
+        the sum.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+
+    >>> sparse_write_weighting(torch.tensor([[0.5, 0.5]]), torch.tensor(1.0), torch.tensor(0.8))
+    tensor([0.4000, 0.4000, 0.2000])
+    """
+    to_read = write_gate * interpolation_gate
+    again = read_weights * (to_read / read_weights.shape[-2])[..., None, None]
+    return torch.cat([again.flatten(-2), (write_gate - to_read).unsqueeze(-1)], dim=-1)
+
+
+@checked
+def sparse_content_weighting(
+    rows: Float[Tensor, "R K W"], keys: Float[Tensor, "R W"], strengths: Float[Tensor, "R"]
+) -> Float[Tensor, "R K"]:
+    """Weight the rows that each head reads by their similarity with its key.
+
+    ``softmax_k(β cos(key, row_k))`` over the K rows of the head only, with the cosine of
+    `cosine_similarity`. Rae et al. 2016, section 3.1.
+
+    Args:
+        rows: ``[R, K, W]``, unbounded.
+        keys: ``[R, W]``, unbounded.
+        strengths: ``[R]``, in [1, ∞) as `oneplus` makes them; any finite value is accepted.
+
+    Returns:
+        ``[R, K]``, each row non-negative with sum 1.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+
+    >>> rows = torch.eye(2)[None]
+    >>> sparse_content_weighting(rows, torch.tensor([[1.0, 0.0]]), torch.tensor([5.0]))
+    tensor([[0.9933, 0.0067]])
+    """
+    directions = keys * (strengths.unsqueeze(-1) / safe_norm(keys))
+    similarity = (rows @ directions.unsqueeze(-1)) / safe_norm(rows)
+    return similarity.squeeze(-1).softmax(-1)
+
+
+@checked
+def sparse_read(
+    rows: Float[Tensor, "R K W"], read_weights: Float[Tensor, "R K"]
+) -> Float[Tensor, "R W"]:
+    """The weighted sum of each head's rows: ``r = Σ_k w_k row_k``. Rae et al. 2016, Eq. 1.
+
+    Args:
+        rows: ``[R, K, W]``, unbounded.
+        read_weights: ``[R, K]``, each row on the sub-simplex.
+
+    Returns:
+        ``[R, W]``.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+
+    >>> sparse_read(torch.eye(2)[None], torch.tensor([[0.25, 0.75]]))
+    tensor([[0.2500, 0.7500]])
+    """
+    return (read_weights.unsqueeze(-2) @ rows).squeeze(-2)

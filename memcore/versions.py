@@ -1,0 +1,308 @@
+"""Old versions of buffers that are edited in place stay valid, by a journal of what was lost.
+
+The newest version owns the buffers. A superseded one keeps the rows that the edit after it
+touched, as they were, and points to its successor, so that references go from old to new only
+and what nobody holds is freed at once. To look at an old version the buffers are moved back to
+it, row by row, and the versions left behind keep what *they* lose (Baker's rerooting), so going
+to and fro costs the rows that lie between. A version that would cost more to reach than to
+copy gets buffers of its own; where the buffers began all alike, a copy costs the rows ever
+edited, not their number.
+
+Baker 1991, "Shallow binding makes functional arrays fast".
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from math import prod
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = ["Buffers", "Version", "array", "by_example", "lazy_zeros"]
+
+Buffers: TypeAlias = "tuple[Tensor, ...]"  # each [rows, ...], with the same number of rows
+
+SWEEP_AFTER = 64  # superseded versions
+LOG_SLACK = 2**15  # rows
+LAZY_FROM = 2**20  # bytes
+
+
+def lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Zeros that cost no work up front on a CPU, whatever their number.
+
+    Large ones are fresh pages of the operating system, which are zero when first touched and
+    take no memory before. (`torch.zeros` writes them all; `calloc` does so too where it uses
+    memory that was freed before.)
+    """
+    count = prod(shape) * dtype.itemsize
+    if torch.device(device).type != "cpu" or count < LAZY_FROM:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    return torch.frombuffer(mmap.mmap(-1, count, **private), dtype=dtype).view(shape)
+
+
+class Version:
+    """One version of some buffers. Seen from outside it never changes.
+
+    Args:
+        buffers: the content of the first version; from then on only this class touches them.
+        begin: makes such buffers anew where all rows still are as at the beginning, so that
+            only edited rows need be copied; None: they are cloned.
+        edited: flat rows that differ from what ``begin`` makes.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_node")
+
+    def __init__(
+        self,
+        buffers: Buffers,
+        begin: Callable[[], Buffers] | None = None,
+        edited: Tensor | None = None,
+    ) -> None:
+        self._own(_Node(_Store(buffers, begin, edited)), threading.RLock())
+
+    def _own(self, node: _Node, lock: AbstractContextManager[Any]) -> Version:
+        # All versions that share history share the lock.
+        self._node, self._lock = node, lock
+        node.holder = weakref.ref(self)
+        return self
+
+    def read(self, rows: Tensor) -> Buffers:
+        """Rows ``[n]`` of each buffer as this version has them."""
+        with self._lock, torch.no_grad():
+            return tuple(buffer.index_select(0, rows) for buffer in self._newest().buffers)
+
+    def look(self, function: Callable[[Buffers], Tensor]) -> Tensor:
+        """What ``function`` makes of the buffers as this version has them; it may not edit them."""
+        with self._lock, torch.no_grad():
+            return function(self._newest().buffers)
+
+    def edit(self, rows: Tensor, change: Callable[[Buffers, Buffers], None]) -> Version:
+        """The version after an edit in place; this one stays what it is.
+
+        Args:
+            rows: ``[n]``, the rows that ``change`` may touch; repeats allowed.
+            change: is given the buffers and, for each, those rows as they were.
+        """
+        with self._lock, torch.no_grad():
+            store, node = self._newest(), self._node
+            lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
+            try:
+                change(store.buffers, lost)
+            except BaseException:
+                _put(store.buffers, rows, lost)
+                raise
+            newer = _Node(store)
+            node.store, node.newer, node.rows, node.lost = None, newer, rows, lost
+            store.record(node, rows)
+            return Version.__new__(Version)._own(newer, self._lock)
+
+    def copy(self) -> Version:
+        """An equal version with buffers and a history of its own."""
+        with self._lock:
+            copied = _Node(self._newest().copy())
+        return Version.__new__(Version)._own(copied, threading.RLock())
+
+    def edited(self) -> Tensor | None:
+        """Rows ``[n]``, ascending, of which all that differ from the beginning are some.
+
+        None without a ``begin``.
+        """
+        with self._lock:
+            store = self._newest()
+            return None if store.begin is None else store.edited()
+
+    def changed_since(self, other: Version) -> Tensor | None:
+        """Rows ``[n]`` of which all that differ between the two are some, repeats possible.
+
+        None where the two no longer share buffers, or a comparison of all rows is cheaper.
+        """
+        with self._lock:
+            store = self._newest()
+            path = other._node.path()
+            if path[-1].store is not store or _distance(path) > store.copy_cost():
+                return None
+            rows = [node.rows for node in path[:-1] if node.rows is not None]
+            return torch.cat(rows) if rows else store.buffers[0].new_empty(0, dtype=torch.int64)
+
+    def _newest(self) -> _Store:
+        """Make this the version that owns the buffers."""
+        if self._node.store is not None:
+            return self._node.store
+        path = self._node.path()
+        store = path[-1].owned()
+        store.moved += _distance(path)
+        if store.moved > store.copy_cost():
+            return self._node.copy_out()
+        for position in range(len(path) - 1, 0, -1):
+            path[position - 1].step_back(path[position])
+        return store
+
+
+class _Node:
+    """A version's place in the journal: either it owns the store, or it knows what it lost."""
+
+    __slots__ = ("__weakref__", "holder", "lost", "newer", "rows", "store")
+
+    def __init__(self, store: _Store) -> None:
+        self.store: _Store | None = store
+        self.newer: _Node | None = None
+        self.rows: Tensor | None = None
+        self.lost: Buffers = ()
+        self.holder: Callable[[], Version | None] = _nobody
+
+    def owned(self) -> _Store:
+        assert self.store is not None
+        return self.store
+
+    def path(self) -> list[_Node]:
+        """From here to the node that owns the store."""
+        path: list[_Node] = [self]
+        while path[-1].newer is not None:
+            path.append(path[-1].newer)
+        return path
+
+    def step_back(self, newer: _Node) -> None:
+        """Take the store over from the successor, which notes what it loses by that."""
+        store, rows = newer.owned(), self.rows
+        assert rows is not None
+        lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
+        _put(store.buffers, rows, self.lost)
+        newer.store, newer.newer, newer.rows, newer.lost = None, self, rows, lost
+        self.store, self.newer, self.rows, self.lost = store, None, None, ()
+        store.superseded(newer)
+
+    def copy_out(self) -> _Store:
+        """Leave the journal for buffers of one's own."""
+        path = self.path()
+        store = path[-1].owned().copy()
+        for node in reversed(path[:-1]):
+            assert node.rows is not None
+            _put(store.buffers, node.rows, node.lost)
+        self.store, self.newer, self.rows, self.lost = store, None, None, ()
+        return store
+
+
+class _Store:
+    """Buffers, and the bookkeeping that keeps their journal small."""
+
+    def __init__(
+        self, buffers: Buffers, begin: Callable[[], Buffers] | None, edited: Tensor | None
+    ) -> None:
+        self.buffers = buffers
+        self.moved = 0  # rows moved to go back and forth, since the last copy
+        self.begin = begin
+        self._log = [] if edited is None else [edited]
+        self._log_size = self._distinct = 0 if edited is None else edited.numel()
+        self._superseded: list[Callable[[], _Node | None]] = []
+        self._next_sweep = SWEEP_AFTER
+
+    def copy_cost(self) -> int:
+        """Rows that a copy has to copy, or a little more."""
+        rows = self.buffers[0].shape[0]
+        return rows if self.begin is None else min(rows, self._log_size)
+
+    def edited(self) -> Tensor:
+        if len(self._log) != 1 or self._log_size != self._distinct:
+            device = self.buffers[0].device
+            logged = torch.cat([torch.empty(0, dtype=torch.int64, device=device), *self._log])
+            self._log = [logged.unique()]
+            self._log_size = self._distinct = self._log[0].numel()
+        return self._log[0]
+
+    def copy(self) -> _Store:
+        # Buffers born in inference mode could not be edited outside it.
+        with torch.inference_mode(False), torch.no_grad():
+            if self.begin is None:
+                return _Store(tuple(buffer.clone() for buffer in self.buffers), None, None)
+            edited, buffers = self.edited(), self.begin()
+            _put(buffers, edited, tuple(buffer.index_select(0, edited) for buffer in self.buffers))
+            return _Store(buffers, self.begin, edited)
+
+    def record(self, node: _Node, rows: Tensor) -> None:
+        """Note an edit that superseded ``node``."""
+        if self.begin is not None:
+            self._log.append(rows)
+            self._log_size += rows.numel()
+            if self._log_size > 4 * self._distinct + LOG_SLACK:
+                self.edited()
+        self.superseded(node)
+
+    def superseded(self, node: _Node) -> None:
+        """Note that ``node`` no longer owns this store."""
+        self._superseded.append(weakref.ref(node))
+        if len(self._superseded) >= self._next_sweep:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Give versions buffers of their own where the journal keeps more for them than a copy.
+
+        Done again when the journal has doubled, so that it costs each edit next to nothing.
+        """
+        alive = {node for reference in self._superseded if (node := reference()) is not None}
+        for node in alive:
+            if node.store is not None or node.holder() is None:
+                continue
+            kept, after = 0, node
+            while after.newer is not None and (after is node or after.holder() is None):
+                kept += _count(after)
+                after = after.newer
+            if kept > self.copy_cost():
+                node.copy_out()
+        self._superseded = [weakref.ref(node) for node in alive if node.store is None]
+        self._next_sweep = max(SWEEP_AFTER, 2 * len(self._superseded))
+
+
+def array(tensor: Tensor) -> Any:
+    """A NumPy view of a tensor on a CPU, else the tensor.
+
+    For bookkeeping without gradients, in code that both can run: on a CPU small NumPy
+    operations take a quarter of the time of torch's.
+    """
+    if tensor.device.type != "cpu":
+        return tensor
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
+
+
+def by_example(rows: Tensor, offsets: Tensor, count: int) -> Tensor:
+    """Sort flat rows by example.
+
+    Args:
+        rows: ``[n]``, ascending and distinct.
+        offsets: ``[B, 1]``, where the ``count`` rows of each example begin, each a multiple of it.
+        count: rows of an example.
+
+    Returns:
+        ``[B, P]``, each example's rows counted from its offset; where it has fewer than others
+        the last is repeated, or 0 where it has none. Rows of no example here are left out.
+    """
+    begin = torch.searchsorted(rows, offsets)
+    end = torch.searchsorted(rows, offsets + count)
+    most = int((end - begin).max()) if len(rows) and len(offsets) else 0
+    place = torch.minimum(begin + torch.arange(most, device=rows.device), end - 1)
+    found = rows[place.clamp(min=0)] - offsets if most else place
+    return found.masked_fill(begin == end, 0)
+
+
+def _nobody() -> None:
+    return None
+
+
+def _count(node: _Node) -> int:
+    return 0 if node.rows is None else node.rows.numel()
+
+
+def _distance(path: list[_Node]) -> int:
+    return sum(map(_count, path))
+
+
+def _put(buffers: Buffers, rows: Tensor, values: Buffers) -> None:
+    for buffer, value in zip(buffers, values, strict=True):
+        buffer.index_copy_(0, rows, value)

@@ -1,0 +1,241 @@
+"""SAM as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memcore import MemcoreError, sam
+from memcore.errors import check_size
+from memcore.index import Index, make_index
+from memcore.rows import RowMemory
+from torch_adapters.options import RNNOptions
+from torch_adapters.recurrence import MemoryRNN
+
+__all__ = ["SAM", "SAMCell"]
+
+
+@dataclass(frozen=True)
+class SAMCell:
+    """SAM's memory, `memcore.sam`."""
+
+    nr_cells: int
+    cell_size: int
+    read_heads: int
+    sparse_reads: int
+    index: str | Index = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("nr_cells", "cell_size", "read_heads", "sparse_reads"):
+            # Frozen: a field can be normalised in this way only.
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
+        if self.sparse_reads > self.nr_cells:
+            raise MemcoreError(
+                f"sparse_reads: expected at most nr_cells = {self.nr_cells}, "
+                f"got {self.sparse_reads}"
+            )
+        # Refused now rather than at the first call.
+        make_index(self.index, batch_size=1, slots=self.nr_cells, word_size=self.cell_size)
+
+    @property
+    def interface_sizes(self) -> Mapping[str, int]:
+        """How many numbers each part of the interface vector takes, in order."""
+        return sam.interface_sizes(self.cell_size, self.read_heads)
+
+    @property
+    def read_size(self) -> int:
+        """Length of an example's read vectors."""
+        return self.read_heads * self.cell_size
+
+    def init_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+    ) -> sam.SAMState:
+        """An empty memory for each example."""
+        sizes = (self.nr_cells, self.cell_size, self.read_heads, self.sparse_reads)
+        return sam.init_state(batch_size, *sizes, index=self.index, dtype=dtype, device=device)
+
+    def check_state(
+        self, name: str, state: object, batch_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Raise unless ``state`` is one of this memory's, for so many examples."""
+        if not isinstance(state, sam.SAMState):
+            raise TypeError(f"{name}: expected a SAMState, got {type(state).__name__}")
+        if not isinstance(state.memory, RowMemory):
+            kind = type(state.memory).__name__
+            raise TypeError(f"{name}.memory: expected a RowMemory, got {kind}")
+        for what, expected, actual in (
+            ("shape", [batch_size, self.nr_cells, self.cell_size], list(state.memory.shape)),
+            ("dtype", dtype, state.memory.dtype),
+            ("device", device, state.memory.device),
+        ):
+            if expected != actual:
+                raise MemcoreError(f"{name}.memory: expected {what} {expected}, got {actual}")
+        sam.check_state(name, state)
+        read = [batch_size, self.read_heads, self.sparse_reads]
+        if list(state.read_index.shape) != read:
+            raise MemcoreError(
+                f"{name}.read_index: expected shape {read}, got {list(state.read_index.shape)}"
+            )
+
+    def step(self, state: sam.SAMState, interface: Tensor) -> tuple[Tensor, sam.SAMState]:
+        """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
+        # What reaches a cell was checked at the module's door.
+        parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
+        reads, state = sam.step_unchecked(state, parsed)
+        return reads.flatten(1), state
+
+    def reset(self, state: sam.SAMState, examples: Tensor) -> sam.SAMState:
+        """The state with those examples, a bool tensor ``[B]``, back at the beginning."""
+        flags = examples[:, None, None]
+        first = torch.arange(self.sparse_reads, device=examples.device)
+        return state._replace(
+            memory=state.memory.cleared(examples),
+            read_index=torch.where(flags, first, state.read_index),
+            read_weights=state.read_weights.masked_fill(flags, 0),
+            write_index=state.write_index.masked_fill(examples[:, None], 0),
+            write_weights=state.write_weights.masked_fill(examples[:, None], 0),
+            recency=state.recency.cleared(examples),
+        )
+
+    def take(self, state: sam.SAMState, examples: Tensor) -> sam.SAMState:
+        """The state of those examples, given as a permutation ``[B]`` of the batch."""
+        return sam.select(state, examples)
+
+    def narrow(self, state: sam.SAMState, count: int) -> sam.SAMState:
+        """The state of the first ``count`` examples."""
+        return sam.SAMState(
+            memory=state.memory.narrow(count),
+            read_index=state.read_index[:count],
+            read_weights=state.read_weights[:count],
+            write_index=state.write_index[:count],
+            write_weights=state.write_weights[:count],
+            recency=state.recency.narrow(count),
+            index=state.index,
+        )
+
+    def widen(self, state: sam.SAMState, before: sam.SAMState) -> sam.SAMState:
+        """Undo `narrow`: the examples that it left out, as they were ``before``."""
+
+        def joined(new: Tensor, old: Tensor) -> Tensor:
+            return torch.cat([new, old[len(new) :]])
+
+        return sam.SAMState(
+            memory=state.memory.widen(before.memory),
+            read_index=joined(state.read_index, before.read_index),
+            read_weights=joined(state.read_weights, before.read_weights),
+            write_index=joined(state.write_index, before.write_index),
+            write_weights=joined(state.write_weights, before.write_weights),
+            recency=state.recency.widen(before.recency),
+            index=state.index,
+        )
+
+    def trace(self, state: sam.SAMState, example: int) -> dict[str, Tensor]:
+        """The debug dictionary's row; visible are the slots that the next step can write to."""
+        with torch.no_grad():
+            one = sam.select(state, torch.tensor([example], device=state.read_index.device))
+            visible = torch.cat([one.read_index.flatten(1), one.recency.least()[:, None]], dim=1)
+            dense = one.read_weights.new_zeros(self.read_heads, self.nr_cells)
+            written = dense[0].clone()
+            return {
+                "memory": one.memory.to_tensor().flatten(),
+                "visible_memory": one.memory.read_unchecked(visible).flatten(),
+                "read_positions": visible.flatten(),
+                "read_weights": dense.scatter_add(
+                    1, one.read_index[0], one.read_weights[0]
+                ).flatten(),
+                "write_weights": written.scatter_add(0, one.write_index[0], one.write_weights[0]),
+                "usage": one.recency.last_access().flatten(),
+            }
+
+
+class SAM(MemoryRNN):
+    """Sparse Access Memory: a recurrent controller with a memory of any size.
+
+    Each step reads ``sparse_reads`` slots a head and writes to those and one more; its time and
+    memory do not depend on ``nr_cells``. Rae et al. 2016, "Scaling Memory-Augmented Neural
+    Networks with Sparse Reads and Writes" (arXiv 1610.09027). The memory is `memcore.sam`; how to
+    call the module stands in `forward`.
+
+    Args:
+        input_size: X, the width of the input.
+        hidden_size: H, the width of the controller.
+        rnn_type: as in `DNC`; so are all that are not explained here.
+        num_layers: as in `DNC`.
+        num_hidden_layers: as in `DNC`.
+        bias: as in `DNC`.
+        batch_first: as in `DNC`.
+        dropout: as in `DNC`.
+        bidirectional: must be False.
+        nr_cells: N, the slots of the memory.
+        read_heads: R.
+        cell_size: W, the width of a slot.
+        sparse_reads: K, the slots that a head reads; at most ``nr_cells``.
+        index: what finds the rows to read: a name that `memcore.make_index` knows, or an object
+            that keeps the protocol `memcore.Index`, of which each state gets an empty one.
+        nonlinearity: as in `DNC`.
+        gpu_id: as in `DNC`.
+        independent_linears: as in `DNC`.
+        share_memory: as in `DNC`.
+        debug: as in `DNC`.
+        clip: as in `DNC`.
+        output_size: as in `DNC`.
+        device: as in `DNC`.
+        dtype: as in `DNC`.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        rnn_type: str = "lstm",
+        num_layers: int = 1,
+        num_hidden_layers: int = 2,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        nr_cells: int = 5000,
+        read_heads: int = 4,
+        cell_size: int = 10,
+        sparse_reads: int = 4,
+        index: str | Index = "auto",
+        nonlinearity: str = "tanh",
+        gpu_id: int = -1,
+        independent_linears: bool = False,
+        share_memory: bool = True,
+        debug: bool = False,
+        clip: float = 20,
+        output_size: int | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        options = RNNOptions(
+            input_size=input_size,
+            hidden_size=hidden_size,
+            rnn_type=rnn_type,
+            num_layers=num_layers,
+            num_hidden_layers=num_hidden_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            nonlinearity=nonlinearity,
+            gpu_id=gpu_id,
+            independent_linears=independent_linears,
+            share_memory=share_memory,
+            debug=debug,
+            clip=clip,
+            output_size=output_size,
+            device=device,
+            dtype=dtype,
+        )
+        cell = SAMCell(nr_cells, cell_size, read_heads, sparse_reads, index)
+        super().__init__(cell, options)
