@@ -48,7 +48,8 @@ def checked(function: Callable[Parameters, Result]) -> Checked[Parameters, Resul
     """Check tensors against the shapes in a function's annotations before each call.
 
     In ``Float[Tensor, "N W"]`` an axis name must mean the same size in all arguments, and a
-    number means itself; no axis may be empty. All tensors must be float32 or all float64, on
+    number means itself; no axis may be empty. Batch axes, ``"*batch N W"``, are for the unchecked
+    form alone: a call takes one example. All tensors must be float32 or all float64, on
     one device. An argument annotated as a named tuple must be one, and its fields are checked.
     ``function.unchecked`` is the function itself, for callers that have checked already.
     """
@@ -86,7 +87,11 @@ def checked(function: Callable[Parameters, Result]) -> Checked[Parameters, Resul
 
 def _shapes(hints: Mapping[str, Any]) -> dict[str, Axes]:
     return {
-        name: tuple(int(axis) if axis.isdigit() else axis for axis in hint.dim_str.split())
+        name: tuple(
+            int(axis) if axis.isdigit() else axis
+            for axis in hint.dim_str.split()
+            if axis != "*batch"
+        )
         for name, hint in hints.items()
         if hasattr(hint, "dim_str")
     }

@@ -44,7 +44,7 @@ class Recency:
     """
 
     __slots__ = (
-        "_bases", "_first_block", "_layout", "_offsets", "_version", "batch", "slots", "time",
+        "_bases", "_first_block", "_layout", "_offsets", "_time", "_version", "batch", "slots",
     )  # fmt: skip
 
     def __init__(
@@ -52,12 +52,12 @@ class Recency:
     ) -> None:
         self.batch, self.slots = check_size("batch", batch), check_size("slots", slots)
         check_device("device", device)
-        self.time = 0  # of the latest access
         device = torch.empty(0, device=device).device
         self._layout = _Layout(self.slots, device)
         begin = partial(self._layout.begin, self.batch, device)
         with torch.inference_mode(False):
             self._version = Version(begin(), begin)
+            self._time = torch.zeros(self.batch, 1, dtype=torch.int32, device=device)
         self._place(torch.arange(self.batch, device=device)[:, None] * self._layout.size)
 
     def _place(self, offsets: Tensor) -> Recency:
@@ -76,7 +76,12 @@ class Recency:
         return made
 
     def __repr__(self) -> str:
-        return f"Recency(batch={self.batch}, slots={self.slots}, time={self.time})"
+        return f"Recency(batch={self.batch}, slots={self.slots})"
+
+    @property
+    def time(self) -> Int[Tensor, "B"]:
+        """Steps of each example ``[B]``, int32, since its beginning."""
+        return self._time.squeeze(1).clone()
 
     def least(self) -> Int[Tensor, "B"]:
         """The slot ``[B]`` accessed longest ago; of several the lowest."""
@@ -130,7 +135,8 @@ class Recency:
             index: ``[B, J]``, as `memcore.versions.array` gives it.
             which: ``[B, J]``, likewise; repeats of a slot must agree.
         """
-        time = self.time + 1
+        time = self._time + 1
+        now = array(time)
         # Where each slot's entry stands at each level, [levels, B, J].
         entries = (index >> self._layout.shifts) + self._bases
 
@@ -138,11 +144,11 @@ class Recency:
             times = array(buffers[0])
             before = array(lost[0])[: which.shape[0] * which.shape[1]].reshape(which.shape)
             # Without a branch: now for those accessed, else what it was.
-            times[entries[0]] = before + (time - before) * which
+            times[entries[0]] = before + (now - before) * which
             _renew(times, entries)
 
         rows = torch.as_tensor(entries.reshape(-1))
-        return self._replace(_version=self._version.edit(rows, change), time=time)
+        return self._replace(_version=self._version.edit(rows, change), _time=time)
 
     def last_access(self) -> Int[Tensor, "B N"]:
         """The step ``[B, N]``, int32, at which each slot was last accessed; 0: never. O(B·N)."""
@@ -154,14 +160,14 @@ class Recency:
         """Plain tensors that `from_dict` makes the value of again.
 
         Returns:
-            ``shape`` (B, N), ``time []``, the flat numbers ``slots [n]`` (slot + N · example) of
+            ``shape`` (B, N), ``time [B]``, the flat numbers ``slots [n]`` (slot + N · example) of
             the slots that were accessed, and when, ``times [n]``.
         """
         times = self.last_access().flatten()
         accessed = times.nonzero().squeeze(1)
         return {
             "shape": torch.tensor([self.batch, self.slots]),
-            "time": torch.tensor(self.time),
+            "time": self.time,
             "slots": accessed,
             "times": times[accessed],
         }
@@ -176,16 +182,20 @@ class Recency:
         keys = ("shape", "time", "slots", "times")
         if not isinstance(saved, dict) or not all(isinstance(saved.get(k), Tensor) for k in keys):
             raise MemcoreError(f"saved: expected a dict of tensors {', '.join(keys)}")
-        (batch, slots), time = saved["shape"].tolist(), int(saved["time"])
+        (batch, slots), time = saved["shape"].tolist(), saved["time"]
         flat, times = saved["slots"], saved["times"]
-        for name, values, end in (("slots", flat, batch * slots), ("times", times, time + 1)):
-            if values.shape != flat.shape or (
-                len(values) and not 0 <= int(values.min()) <= int(values.max()) < end
-            ):
-                raise MemcoreError(
-                    f"saved['{name}']: expected {list(flat.shape)} numbers in [0, {end}), got "
-                    f"{list(values.shape)}"
-                )
+        if time.shape != (batch,) or flat.dim() != 1 or times.shape != flat.shape:
+            raise MemcoreError(
+                f"saved: expected time [{batch}], slots [n] and times [n], got {list(time.shape)}, "
+                f"{list(flat.shape)} and {list(times.shape)}"
+            )
+        if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < batch * slots:
+            raise MemcoreError(
+                f"saved['slots']: expected numbers in [0, {batch * slots}), got {int(flat.min())} "
+                f"to {int(flat.max())}"
+            )
+        if not ((times > 0) & (times <= time[flat // slots])).all():
+            raise MemcoreError("saved['times']: expected numbers in [1, time] of each example")
         made = cls(batch, slots, device=flat.device)
         flat, times = array(flat), array(times)
         example, slot = flat // slots, flat % slots
@@ -196,7 +206,7 @@ class Recency:
             _renew(array(buffers[0]), entries)
 
         version = made._version.edit(torch.as_tensor(entries.reshape(-1)), change)
-        return made._replace(_version=version, time=time)
+        return made._replace(_version=version, _time=time.to(torch.int32).unsqueeze(1))
 
     def cleared(self, examples: Tensor) -> Recency:
         """None of the slots of those examples, a bool ``[B]``, accessed: O(slots accessed)."""
@@ -209,21 +219,26 @@ class Recency:
             # Every entry that an access touches is 0 at the beginning, at each level.
             buffers[0].index_fill_(0, entries, 0)
 
-        return self._replace(_version=self._version.edit(entries, change))
+        return self._replace(
+            _version=self._version.edit(entries, change),
+            _time=self._time.masked_fill(examples.unsqueeze(1), 0),
+        )
 
     def select(self, examples: Tensor) -> Recency:
         """That of some examples, int64 ``[b]``; O(1) as long as none is asked for twice."""
-        if len(set(examples.tolist())) < len(examples):
-            return Recency.from_dict(self._replace()._place(self._offsets[examples]).to_dict())
-        return self._replace()._place(self._offsets[examples])
+        view = self._replace(_time=self._time[examples])._place(self._offsets[examples])
+        if len(set(examples.tolist())) == len(examples):
+            return view
+        return Recency.from_dict(view.to_dict())
 
     def narrow(self, count: int) -> Recency:
         """That of the first ``count`` examples, in O(1)."""
-        return self._replace()._place(self._offsets[:count])
+        return self._replace(_time=self._time[:count])._place(self._offsets[:count])
 
     def widen(self, before: Recency) -> Recency:
-        """Undo `select` or `narrow`: all examples of ``before``, those left out as they were."""
-        return self._replace()._place(before._offsets)
+        """Undo `narrow`: all examples of ``before``, those left out as they were."""
+        time = torch.cat([self._time, before._time[self.batch :]])
+        return self._replace(_time=time)._place(before._offsets)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recency:
         return Recency.from_dict(self.to_dict())

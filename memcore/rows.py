@@ -193,12 +193,16 @@ class RowMemory:
             raise MemcoreError(
                 f"write.add: expected shape [B, J, W] = {list(shape)}, got {list(add.shape)}"
             )
+        if add.device != self.device:
+            raise MemcoreError(
+                f"write.add: expected the memory's device {self.device}, got {add.device}"
+            )
         if add.is_floating_point() and torch.is_autocast_enabled(add.device.type):
             add = add.to(self.dtype)
-        for what in ("dtype", "device"):
-            ours, theirs = getattr(self, what), getattr(add, what)
-            if ours != theirs:
-                raise MemcoreError(f"write.add: expected the memory's {what} {ours}, got {theirs}")
+        if add.dtype != self.dtype:
+            raise MemcoreError(
+                f"write.add: expected the memory's dtype {self.dtype}, got {add.dtype}"
+            )
         return self.write_unchecked(SparseWrite(erase, index, add))
 
     def write_unchecked(self, write: SparseWrite) -> RowMemory:

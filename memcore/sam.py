@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,7 +27,6 @@ from memcore.sam_interface import (
     parse_interface,
 )
 from memcore.sparse_access import sparse_content_weighting, sparse_read, sparse_write_weighting
-from memcore.versions import array
 
 __all__ = [
     "SAMInterface",
@@ -248,13 +248,20 @@ def _access(
     read_index: Tensor,
     read_weights: Tensor,
 ) -> Recency:
-    with torch.no_grad():
-        slots = array(torch.cat([write_index, read_index.flatten(1)], dim=1))
-        weights = array(torch.cat([write_weights, read_weights.flatten(1)], dim=1))
+    slots = _joined(write_index, read_index)
+    weights = _joined(write_weights, read_weights)
     # A slot that is there several times: the sum of its weights, at each place.
     same = slots[:, :, None] == slots[:, None, :]
     accessed = (same * weights[:, None, :]).sum(-1) > ACCESS_THRESHOLD
     return recency.accessed_unchecked(slots, accessed)
+
+
+def _joined(written: Tensor, read: Tensor) -> Any:
+    """``[B, J]`` and ``[B, R, K]`` side by side, as an array."""
+    written, read = written.detach(), read.detach().flatten(1)
+    if written.device.type == "cpu":
+        return np.concatenate([written.numpy(), read.numpy()], axis=1)
+    return torch.cat([written, read], dim=1)
 
 
 def check_state(name: str, state: SAMState) -> None:

@@ -53,7 +53,7 @@ def interface_size(word_size: int, read_heads: int) -> int:
 
 @checked
 def parse_interface(
-    vector: Float[Tensor, "interface"], word_size: int, read_heads: int
+    vector: Float[Tensor, "*batch interface"], word_size: int, read_heads: int
 ) -> SAMInterface:
     """Split an interface vector and bring each part into its range.
 

@@ -1,7 +1,7 @@
 """Where SAM writes and reads: weightings that live on a few slots.
 
-One example at a time, as everywhere in memcore; but these functions use the last axes only, so
-that their ``unchecked`` forms also take any number of batch axes in front.
+One example at a time, as everywhere in memcore. But these functions look at the last axes only,
+so that their ``unchecked`` forms take any batch axes in front, which spares a step the ``vmap``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["sparse_content_weighting", "sparse_read", "sparse_write_weighting"]
 
 @checked
 def sparse_write_weighting(
-    read_weights: Float[Tensor, "R K"],
-    write_gate: Float[Tensor, ""],
-    interpolation_gate: Float[Tensor, ""],
-) -> Float[Tensor, "J"]:
+    read_weights: Float[Tensor, "*batch R K"],
+    write_gate: Float[Tensor, "*batch"],
+    interpolation_gate: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch J"]:
     """How much to write to the slots read before and to the least recently accessed one.
 
     ``w = α (γ mean_r w_r + (1 − γ) 1[least])``. Rae et al. 2016, Eq. 5, the heads averaged.
@@ -49,8 +49,10 @@ def sparse_write_weighting(
 
 @checked
 def sparse_content_weighting(
-    rows: Float[Tensor, "R K W"], keys: Float[Tensor, "R W"], strengths: Float[Tensor, "R"]
-) -> Float[Tensor, "R K"]:
+    rows: Float[Tensor, "*batch R K W"],
+    keys: Float[Tensor, "*batch R W"],
+    strengths: Float[Tensor, "*batch R"],
+) -> Float[Tensor, "*batch R K"]:
     """Weight the rows that each head reads by their similarity with its key.
 
     ``softmax_k(β cos(key, row_k))`` over the K rows of the head only, with the cosine of
@@ -78,8 +80,8 @@ def sparse_content_weighting(
 
 @checked
 def sparse_read(
-    rows: Float[Tensor, "R K W"], read_weights: Float[Tensor, "R K"]
-) -> Float[Tensor, "R W"]:
+    rows: Float[Tensor, "*batch R K W"], read_weights: Float[Tensor, "*batch R K"]
+) -> Float[Tensor, "*batch R W"]:
     """The weighted sum of each head's rows: ``r = Σ_k w_k row_k``. Rae et al. 2016, Eq. 1.
 
     Args:

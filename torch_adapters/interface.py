@@ -44,4 +44,5 @@ class Interface(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``[B, H]`` to interface vectors ``[B, I]``."""
-        return torch.cat([part(hidden) for part in self.parts.values()], dim=-1)
+        vectors = [part(hidden) for part in self.parts.values()]
+        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1)

@@ -1,10 +1,10 @@
 """For those who test addressing, ours or their own: an oracle, assertions and strategies.
 
-`oracle` needs NumPy only; the hypothesis strategies need the extra ``memcore[testing]`` and
-are imported from `memcore.testing.strategies`.
+`oracle` and `sam_oracle` need NumPy only; the hypothesis strategies need the extra
+``memcore[testing]`` and are imported from `memcore.testing.strategies`.
 """
 
-from memcore.testing import oracle
+from memcore.testing import oracle, sam_oracle
 from memcore.testing.invariants import (
     assert_dnc_state,
     assert_finite,
@@ -20,4 +20,5 @@ __all__ = [
     "assert_subsimplex",
     "complex_step_derivative",
     "oracle",
+    "sam_oracle",
 ]

@@ -22,6 +22,9 @@ __all__ = [
     "dnc_initial_state",
     "dnc_parse_interface",
     "dnc_step",
+    "oneplus",
+    "sigmoid",
+    "softmax",
 ]
 
 Array = np.ndarray
@@ -46,17 +49,20 @@ def complex_step_derivative(
 
 
 # By the sign of the real part, so that nothing overflows.
-def _sigmoid(values: Array) -> Array:
+def sigmoid(values: Array) -> Array:
+    """``1 / (1 + e⁻ˣ)``."""
     small = np.exp(np.where(np.real(values) > 0, -values, values))
     return np.where(np.real(values) > 0, 1 / (1 + small), small / (1 + small))
 
 
-def _oneplus(values: Array) -> Array:
+def oneplus(values: Array) -> Array:
+    """``1 + log(1 + eˣ)``."""
     small = np.exp(np.where(np.real(values) > 0, -values, values))
     return 1 + np.where(np.real(values) > 0, values, 0) + np.log(1 + small)
 
 
-def _softmax(values: Array) -> Array:
+def softmax(values: Array) -> Array:
+    """``eˣ / Σ eˣ`` over a vector."""
     powers = np.exp(values - np.max(np.real(values)))
     return powers / powers.sum()
 
@@ -67,7 +73,7 @@ def content_weighting(memory: Array, key: Array, strength: Array | np.generic | 
     for row in memory:
         norms = np.sqrt((key * key).sum() + 1e-6) * np.sqrt((row * row).sum() + 1e-6)
         cosines.append((key * row).sum() / norms)
-    return _softmax(strength * np.array(cosines))
+    return softmax(strength * np.array(cosines))
 
 
 def allocation_weighting(usage: Array) -> Array:
@@ -103,15 +109,15 @@ def dnc_parse_interface(vector: Array, word_size: int, read_heads: int) -> Array
 
     interface = {
         "read_keys": take(read_heads * word_size).reshape(read_heads, word_size),
-        "read_strengths": _oneplus(take(read_heads)),
+        "read_strengths": oneplus(take(read_heads)),
         "write_key": take(word_size),
-        "write_strength": _oneplus(take(1))[0],
-        "erase_vector": _sigmoid(take(word_size)),
+        "write_strength": oneplus(take(1))[0],
+        "erase_vector": sigmoid(take(word_size)),
         "write_vector": take(word_size),
-        "free_gates": _sigmoid(take(read_heads)),
-        "allocation_gate": _sigmoid(take(1))[0],
-        "write_gate": _sigmoid(take(1))[0],
-        "read_modes": np.array([_softmax(take(3)) for _ in range(read_heads)]),
+        "free_gates": sigmoid(take(read_heads)),
+        "allocation_gate": sigmoid(take(1))[0],
+        "write_gate": sigmoid(take(1))[0],
+        "read_modes": np.array([softmax(take(3)) for _ in range(read_heads)]),
     }
     if rest:
         raise ValueError(f"{len(rest)} numbers too many in the interface vector")

@@ -8,26 +8,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_adapters import (
-    DNC,
-)
+from memcore import Recency, RowMemory
+from memcore.index import Mirror
+from torch_adapters import DAM, DNC, SAM
 
 __all__ = [
     "CLOSE",
     "VARIANTS",
     "H",
+    "K",
     "N",
     "R",
     "W",
     "X",
     "batch",
     "build",
+    "every_model",
     "leaves",
     "same",
     "variants",
 ]
 
-X, H, N, W, R = 3, 8, 5, 4, 2
+X, H, N, W, R, K = 3, 8, 5, 4, 2, 3
 VARIANTS: dict[str, dict[str, Any]] = {
     "lstm": {},
     "gru": {"rnn_type": "gru"},
@@ -39,15 +41,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "time first": {"batch_first": False},
     "no bias, no clip": {"bias": False, "clip": 0},
     "wide output": {"output_size": 7},
+    "SAM": {"model": SAM},
+    "SAM, layers": {"model": SAM, "num_layers": 3, "num_hidden_layers": 1},
+    "SAM, own memories": {"model": SAM, "num_layers": 2, "share_memory": False},
+    "SAM, time first": {"model": SAM, "batch_first": False, "rnn_type": "gru"},
+    "SAM, all slots": {"model": SAM, "sparse_reads": N, "independent_linears": True},
+    "SAM, many slots": {"model": SAM, "nr_cells": 1000},
+    "DAM": {"model": DAM},
+    "DAM, own memories": {"model": DAM, "num_layers": 2, "share_memory": False},
 }
 variants = pytest.mark.parametrize("options", VARIANTS.values(), ids=list(VARIANTS))
+every_model = pytest.mark.parametrize("model", [DNC, SAM, DAM])
 CLOSE: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12}
 
 
-def build(**options: Any) -> Any:
+def build(model: Any = DNC, **options: Any) -> Any:
     torch.manual_seed(0)
     sizes = {"nr_cells": N, "cell_size": W, "read_heads": R, "dtype": torch.float64}
-    return DNC(X, H, **{**sizes, **options})
+    if model is SAM:
+        sizes["sparse_reads"] = K
+    return model(X, H, **{**sizes, **options})
 
 
 def batch(module: Any, size: int = 3, steps: int = 4, seed: int = 1) -> Tensor:
@@ -58,8 +71,15 @@ def batch(module: Any, size: int = 3, steps: int = 4, seed: int = 1) -> Tensor:
 
 
 def leaves(state: Any) -> list[Tensor]:
+    """All tensors of a state; an index is a cache and no part of its value."""
     if isinstance(state, Tensor):
         return [state]
+    if isinstance(state, RowMemory):
+        return [state.to_tensor()]
+    if isinstance(state, Recency):
+        return [state.last_access(), state.time]
+    if isinstance(state, Mirror):
+        return []
     return [leaf for part in state for leaf in leaves(part)]
 
 

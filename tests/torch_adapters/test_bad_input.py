@@ -302,7 +302,10 @@ def test_loading() -> None:
     with refuses(MemcoreError, "saved: expected the keys of state_to_dict, missing ['memory']"):
         state_from_dict({key: value for key, value in saved.items() if key != "memory"})
     for memory in ({"type": "NTMState"}, {"type": ["DNCState"]}, None, hx[2]):
-        with refuses(MemcoreError, "saved['memory']: expected a dict of type DNCState with"):
+        with refuses(
+            MemcoreError,
+            "saved['memory']: expected a dict of type DAMState or DNCState or SAMState with",
+        ):
             state_from_dict({**saved, "memory": memory})
     with refuses(MemcoreError, "saved['controller_hidden']: expected a list, got NoneType"):
         state_from_dict({**saved, "controller_hidden": None})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
-from modules import CLOSE, X, batch, build, leaves, same, variants
+from modules import CLOSE, X, batch, build, every_model, leaves, same, variants
 from torch_adapters import (
     select_state,
 )
@@ -61,8 +61,9 @@ def test_packed_input_equals_each_example_alone(
         same(select_state(hx, [index]), state, **CLOSE)
 
 
-def test_gradients_through_packed_input() -> None:
-    module = build()
+@every_model
+def test_gradients_through_packed_input(model: Any) -> None:
+    module = build(model)
     examples = [torch.randn(n, X, dtype=torch.float64, requires_grad=True) for n in (1, 3)]
     output, hx = module(pack_sequence(examples, enforce_sorted=False))
     (output.data.sum() + hx[2].sum()).backward()
@@ -97,9 +98,10 @@ def test_episode_start_in_the_middle_is_two_sequences(options: dict[str, Any]) -
         same(select_state(hx, [example]), state, **CLOSE)
 
 
+@every_model
 @pytest.mark.parametrize("packed_flags", [True, False])
-def test_episode_start_beside_packed_input(packed_flags: bool) -> None:
-    module = build()
+def test_episode_start_beside_packed_input(packed_flags: bool, model: Any) -> None:
+    module = build(model)
     lengths = (2, 4, 3)
     examples = [torch.randn(n, X, dtype=torch.float64) for n in lengths]
     flags = [torch.zeros(n, dtype=torch.bool) for n in lengths]
@@ -116,8 +118,9 @@ def test_episode_start_beside_packed_input(packed_flags: bool) -> None:
         same(select_state(hx, [index]), state, **CLOSE)
 
 
-def test_no_gradient_crosses_an_episode_start() -> None:
-    module = build()
+@every_model
+def test_no_gradient_crosses_an_episode_start(model: Any) -> None:
+    module = build(model)
     input = batch(module).requires_grad_()
     flags = torch.zeros(3, 4, dtype=torch.bool)
     flags[:, 2] = True
@@ -154,8 +157,9 @@ def test_memory_can_be_passed_by(options: dict[str, Any]) -> None:
     assert not torch.allclose(output, module(batch(module, seed=2), hx)[0])
 
 
-def test_examples_do_not_see_each_other() -> None:
-    module = build()
+@every_model
+def test_examples_do_not_see_each_other(model: Any) -> None:
+    module = build(model)
     input = batch(module)
     output, hx = module(input)
     for index in range(3):

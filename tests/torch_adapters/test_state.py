@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules import CLOSE, batch, build, leaves, same, variants
+from modules import CLOSE, batch, build, every_model, leaves, same, variants
 from torch_adapters import (
     detach_state,
     select_state,
@@ -43,8 +43,9 @@ def test_parts_of_hx_may_be_none() -> None:
     same(module(input, (None, memory, reads)), module(input, (zero_hidden, memory, reads)))
 
 
-def test_threads_may_share_a_module() -> None:
-    module = build().eval()
+@every_model
+def test_threads_may_share_a_module(model: Any) -> None:
+    module = build(model).eval()
     inputs = [batch(module, seed=seed, steps=6) for seed in range(4)]
 
     def stream(input: Tensor) -> list[Tensor]:
@@ -86,17 +87,19 @@ def test_copies_pickles_and_checkpoints(options: dict[str, Any]) -> None:
     same(module(input, loaded), module(input, hx))
 
 
-def test_detached_state_cuts_the_history() -> None:
-    module = build()
+@every_model
+def test_detached_state_cuts_the_history(model: Any) -> None:
+    module = build(model)
     _, hx = module(batch(module))
     assert all(leaf.requires_grad for leaf in leaves(hx[0]))
     assert not any(leaf.requires_grad for leaf in leaves(detach_state(hx)))
     same(detach_state(hx), hx)
 
 
+@every_model
 @pytest.mark.parametrize("chosen", [[2, 0, 0], torch.tensor([2, 0, 0])])
-def test_selected_state(chosen: Any) -> None:
-    module = build(num_layers=2, share_memory=False)
+def test_selected_state(chosen: Any, model: Any) -> None:
+    module = build(model, num_layers=2, share_memory=False)
     _, hx = module(batch(module))
     input = batch(module, seed=2)
     expected, _ = module(input, hx)
@@ -107,8 +110,9 @@ def test_selected_state(chosen: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*barrier.*using the device:UserWarning")
-def test_distributed_data_parallel(tmp_path: Path) -> None:
-    module, alone = build(), build()
+@every_model
+def test_distributed_data_parallel(tmp_path: Path, model: Any) -> None:
+    module, alone = build(model), build(model)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
     )

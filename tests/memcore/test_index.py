@@ -1,0 +1,142 @@
+"""Search indexes, and how they follow the versions of a memory."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from memcore import Index, MemcoreError, RowMemory, SparseWrite, make_index
+from memcore.index import AllRowsIndex, Mirror, WrittenRowsIndex, index_name
+
+every_kind = pytest.mark.parametrize("kind", [WrittenRowsIndex, AllRowsIndex])
+
+
+def best(memory: RowMemory, keys: Tensor, k: int) -> list[list[list[int]]]:
+    """By the definition: rounded cosine, best first, of equals the lowest slot."""
+    result = []
+    for rows, own in zip(memory.to_tensor().tolist(), keys.tolist(), strict=True):
+        result.append([])
+        for key in own:
+            cosines = []
+            for row in rows:
+                lengths = [(sum(x * x for x in v) + 1e-6) ** 0.5 for v in (key, row)]
+                dot = sum(x * y for x, y in zip(key, row, strict=True))
+                cosines.append(round(dot / lengths[0] / lengths[1] * 10_000))
+            order = sorted(range(len(rows)), key=lambda slot: (-cosines[slot], slot))
+            result[-1].append(order[:k])
+    return result
+
+
+@every_kind
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("slots", [5, 40, 300])
+@pytest.mark.parametrize("row", [0.0, 1.0])
+def test_exactly_the_best(kind: Any, batch: int, slots: int, row: float) -> None:
+    """Of new and old versions, of branches, of cleared examples and of parts of the batch."""
+    choice, generator = random.Random(slots), torch.Generator().manual_seed(slots)
+    memory = RowMemory.filled(torch.full((4,), row, dtype=torch.float64), batch, slots)
+    mirror = Mirror(kind(batch, slots, 4, dtype=torch.float64), memory)
+    states = [(memory, mirror)]
+    for _ in range(40):
+        before, mirror = states[-1] if choice.random() < 0.7 else choice.choice(states)
+        base = torch.randn(batch, 1, 4, generator=generator, dtype=torch.float64)
+        factors = torch.randn(batch, 5, 1, generator=generator, dtype=torch.float64)
+        erase = torch.randint(slots, (batch, 1), generator=generator)
+        index = torch.randint(slots, (batch, 5), generator=generator)
+        index[:, 3] = index[:, 1]
+        k = choice.choice([1, 4, 5])
+        kind_of_step = choice.random()
+        if kind_of_step < 0.15:
+            memory = before.cleared(torch.arange(batch) == 0)
+            hint: dict[str, Any] = {}
+        elif kind_of_step < 0.4 and batch > 1:
+            whole, before = before, before.select(torch.tensor([2, 0, 1])).narrow(2)
+            write = SparseWrite(erase[:2], index[:2], factors[:2] * base[:2])
+            part = before.write(write)
+            keys = torch.randn(2, 2, 4, generator=generator, dtype=torch.float64)
+            touched = torch.cat([erase[:2], index[:2]], 1)
+            slots_found, mirror = mirror.search(part, keys, k, before=before, touched=touched)
+            assert slots_found.tolist() == best(part, keys, k)
+            memory, hint = part.widen(whole), {}
+        else:
+            memory = before.write(SparseWrite(erase, index, factors * base))
+            touched = torch.cat([erase, index], 1)
+            hint = {"before": before, "touched": touched} if choice.random() < 0.8 else {}
+        keys = torch.randn(batch, 2, 4, generator=generator, dtype=torch.float64)
+        keys[:, 1] = base[:, 0]
+        found, mirror = mirror.search(memory, keys, k, **hint)
+        assert found.tolist() == best(memory, keys, k)
+        states.append((memory, mirror))
+
+
+@every_kind
+def test_all_slots_are_found_when_asked_for(kind: Any) -> None:
+    memory = RowMemory.filled(torch.zeros(2), 2, 7)
+    mirror = Mirror(kind(2, 7, 2), memory)
+    for _ in range(20):
+        slot = torch.randint(7, (2, 2))
+        memory = memory.write(SparseWrite(slot[:, :1], slot, torch.randn(2, 2, 2)))
+        found, mirror = mirror.search(memory, torch.randn(2, 3, 2), 7)
+        for slots in found.flatten(0, 1).tolist():
+            assert sorted(slots) == list(range(7))
+
+
+@every_kind
+def test_some_examples_can_be_reset(kind: Any) -> None:
+    index = kind(3, 50, 2)
+    memory = RowMemory.from_tensor(torch.randn(3, 50, 2))
+    index.reset(memory)
+    other = RowMemory.filled(torch.zeros(2), 2, 50)
+    slot = torch.tensor([[9, 4], [30, 3]])
+    other = other.write(SparseWrite(slot[:, :0], slot, torch.ones(2, 2, 2)))
+    index.reset(other, torch.tensor([2, 0]))
+    keys = torch.ones(3, 1, 2)
+    found = index.search(keys, 2)
+    assert found[2].tolist() == [[4, 9]]
+    assert found[0].tolist() == [[3, 30]]
+    assert found[[1]].tolist() == best(memory.select(torch.tensor([1])), keys[:1], 2)
+    assert index.search(keys[:2], 2, torch.tensor([2, 1])).tolist() == found[[2, 1]].tolist()
+
+
+@every_kind
+def test_a_copy_begins_anew_and_is_right(kind: Any) -> None:
+    memory = RowMemory.from_tensor(torch.randn(2, 20, 3, dtype=torch.float64))
+    mirror = Mirror(kind(2, 20, 3, dtype=torch.float64), memory)
+    keys = torch.randn(2, 2, 3, dtype=torch.float64)
+    for one in (copy.deepcopy(mirror), pickle.loads(pickle.dumps(mirror)), mirror.of(memory)):
+        assert one.search(memory, keys, 4)[0].tolist() == best(memory, keys, 4)
+    bigger = memory.select(torch.tensor([1, 1, 0]))
+    assert mirror.of(bigger).search(bigger, keys[[1, 1, 0]], 4)[0].tolist() == best(
+        bigger, keys[[1, 1, 0]], 4
+    )
+
+
+def test_two_lines_get_an_index_each() -> None:
+    """Else each would have to bring it up to date from the other's side."""
+    memory = RowMemory.from_tensor(torch.randn(1, 5, 3))
+    mirror = Mirror(make_index("exact", batch_size=1, slots=5, word_size=3), memory)
+    keys = torch.randn(1, 1, 3)
+    other = memory.clone()
+    assert mirror.search(memory, keys, 1)[1] is mirror
+    assert mirror.search(other, keys, 1)[1] is not mirror
+
+
+def test_make_index() -> None:
+    sizes: dict[str, Any] = {"batch_size": 2, "slots": 5, "word_size": 3}
+    index = make_index("auto", **sizes)
+    assert isinstance(index, Index)
+    assert index_name(index) == "exact"
+    own = make_index(AllRowsIndex(1, 5, 3), **sizes)
+    assert own.search(torch.zeros(2, 1, 3), 2).shape == (2, 1, 2)
+    with pytest.raises(MemcoreError, match="name: expected one of auto, exact, got 'annoy'"):
+        make_index("annoy", **sizes)
+    with pytest.raises(MemcoreError, match="slots: expected an int of at least 1, got 0"):
+        make_index("exact", **{**sizes, "slots": 0})
+    with pytest.raises(TypeError, match="trees"):
+        make_index("exact", **sizes, trees=4)

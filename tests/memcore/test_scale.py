@@ -1,0 +1,246 @@
+"""Nothing in a step grows with the slots, and nothing is kept that nobody holds."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import resource
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from memcore import Recency, RowMemory, SparseWrite, sam
+from memcore.versions import SWEEP_AFTER, Version
+
+BATCH, WIDTH, HEADS, READS = 2, 4, 2, 3
+# Operations that touch the rows they are told to, however large the tensor is.
+INDEXED = {"index_select", "index_copy_", "index_fill_", "index_add_"}
+VIEWS = {"alias", "detach", "view", "_unsafe_view", "slice", "expand", "t", "transpose"}
+
+
+class BigOperations(TorchDispatchMode):
+    """Names of operations that get or make a tensor with at least so many elements."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.elements, self.names = elements, set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs, result)):
+            if isinstance(value, Tensor) and value.numel() >= self.elements:
+                self.names.add(func.__name__.split(".")[0])
+        return result
+
+
+class MadeElements(TorchDispatchMode):
+    """Elements of all that operations return, views aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {v.untyped_storage().data_ptr() for v in tree_leaves(args) if isinstance(v, Tensor)}
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() not in given:
+                self.count += value.numel()
+        return result
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def train(state: sam.SAMState, steps: int = 6) -> Tensor:
+    """Forward and backward; the interface vectors' gradient."""
+    generator = torch.Generator().manual_seed(0)
+    size = sam.interface_size(WIDTH, HEADS)
+    vectors = torch.randn(steps, BATCH, size, generator=generator).requires_grad_()
+    total = torch.zeros(())
+    for vector in vectors:
+        interface = torch.func.vmap(lambda v: sam.parse_interface(v, WIDTH, HEADS))(vector)
+        reads, state = sam.step(state, interface)
+        total = total + reads.square().sum()
+    return torch.autograd.grad(total, vectors)[0]
+
+
+def begin(slots: int) -> sam.SAMState:
+    return sam.init_state(BATCH, slots, WIDTH, HEADS, READS)
+
+
+def test_only_indexing_operations_see_the_whole_memory() -> None:
+    slots = 2**14
+    state = begin(slots)
+    with BigOperations(slots) as seen:
+        train(state)
+    assert "index_select" in seen.names
+    assert seen.names <= INDEXED | VIEWS, seen.names
+
+
+def test_a_step_makes_as_many_elements_for_any_number_of_slots() -> None:
+    counts = []
+    for slots in (2**15, 2**20):
+        state = begin(slots)
+        with MadeElements() as made:
+            train(state)
+        counts.append(made.count)
+    # A level more in the tree of the recency.
+    assert counts[1] <= 1.05 * counts[0]
+
+
+def test_pages_touched_do_not_grow_with_the_slots() -> None:
+    """Making the state included; this sees what is done in NumPy too."""
+    faults = []
+    for slots in (2**15, 2**15, 2**23):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        train(begin(slots))
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    pages = BATCH * 2**23 * WIDTH * 4 // resource.getpagesize()
+    assert faults[2] - faults[1] < pages / 50, faults
+
+
+def test_bytes_kept_for_backward_do_not_grow_with_the_slots() -> None:
+    kept = []
+    for slots in (2**12, 2**20):
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            train(begin(slots))
+        kept.append(sum(sizes.values()))
+    assert kept[1] <= 1.05 * kept[0]
+
+
+def write(slots: int, seed: int, count: int = 3) -> SparseWrite:
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randint(slots, (1, count), generator=generator)
+    return SparseWrite(index[:, :1], index, torch.randn(1, count, WIDTH, generator=generator))
+
+
+def buffers_of(memory: RowMemory) -> Tensor:
+    found: list[Tensor] = []
+    memory._version.look(lambda buffers: found.append(buffers[0]) or buffers[0])
+    return found[0]
+
+
+def test_what_nobody_holds_is_freed_at_once(no_collector: None) -> None:
+    memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**16)
+    versions: list[weakref.ref[Version]] = []
+    for seed in range(300):
+        memory = memory.write(write(2**16, seed))
+        versions.append(weakref.ref(memory._version))
+    assert sum(version() is not None for version in versions) == 1
+    whole = weakref.ref(buffers_of(memory).untyped_storage())
+    del memory
+    assert whole() is None
+
+
+def test_a_graph_and_its_memory_are_freed_without_the_collector(no_collector: None) -> None:
+    alive: list[weakref.ref[Any]] = []
+    for backward in (True, False):
+        add = torch.randn(1, 3, WIDTH, requires_grad=True)
+        memory = RowMemory.filled(torch.zeros(WIDTH), 1, 1000)
+        old = [memory]
+        for seed in range(50):
+            memory = memory.write(write(1000, seed)._replace(add=add * seed))
+            old.append(memory)
+        branch = old[10].write(write(1000, 0)._replace(add=add))
+        output = memory.read(torch.tensor([[1, 2]])).sum() + branch.to_tensor().sum()
+        if backward:
+            output.backward()
+        alive += [weakref.ref(m._line) for m in (memory, branch) if m._line is not None]
+        alive += [weakref.ref(m._version) for m in (*old, branch)]
+        del memory, old, branch, output
+    assert not any(one() is not None for one in alive)
+
+
+def test_a_deep_chain_is_freed_without_recursion(no_collector: None) -> None:
+    first = newest = Version((torch.zeros(2**16, 1),))
+    rows = torch.arange(1)
+    for _ in range(20_000):
+        newest = inspect.unwrap(Version.edit)(newest, rows, lambda buffers, lost: None)
+    assert len(first._node.path()) > 20_000
+    del first, newest
+
+
+def test_a_held_old_version_costs_no_more_than_a_copy() -> None:
+    slots = 32
+    first = RowMemory.from_tensor(torch.ones(1, slots, WIDTH))
+    memory = first
+    for seed in range(40 * SWEEP_AFTER):
+        memory = memory.write(write(slots, seed))
+    chain = first._version._node.path()
+    assert sum(node.rows.numel() for node in chain if node.rows is not None) <= 8 * slots
+    assert (first.to_tensor() == 1).all()
+
+
+def test_holding_every_version_copies_none() -> None:
+    """Each then costs what it lost, and no more."""
+    memory = RowMemory.from_tensor(torch.ones(1, 64, WIDTH))
+    held = [memory]
+    for seed in range(20 * SWEEP_AFTER):
+        memory = memory.write(write(64, seed))
+        held.append(memory)
+    assert all(version._version._node.store is None for version in held[:-1])
+
+
+def test_alternating_futures_settle_on_a_buffer_each() -> None:
+    slots = 256
+    first = RowMemory.from_tensor(torch.ones(1, slots, WIDTH))
+    one = other = first
+    for seed in range(100):
+        one, other = one.write(write(slots, seed)), other.write(write(slots, -seed - 1 + 2**31))
+    before = (buffers_of(one).data_ptr(), buffers_of(other).data_ptr())
+    assert before[0] != before[1]
+    one, other = one.write(write(slots, 7)), other.write(write(slots, 8))
+    assert (buffers_of(one).data_ptr(), buffers_of(other).data_ptr()) == before
+
+
+def test_going_back_and_on_again_copies_nothing() -> None:
+    """One call a step from the same state, as a search tree does."""
+    memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**16)
+    for seed in range(2000):
+        memory = memory.write(write(2**16, seed))
+    place = buffers_of(memory).data_ptr()
+    for seed in range(200):
+        assert buffers_of(memory.write(write(2**16, seed))).data_ptr() == place
+    assert buffers_of(memory).data_ptr() == place
+
+
+def test_a_copy_of_a_lazy_memory_costs_the_rows_written() -> None:
+    memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**22).write(write(2**22, 0))
+    recency = Recency(1, 2**22).accessed(torch.tensor([[5]]), torch.tensor([[True]]))
+    with BigOperations(2**22) as seen:
+        copied = memory.clone()
+        cleared = copied.cleared(torch.tensor([True]))
+        empty = recency.cleared(torch.tensor([True]))
+    assert seen.names <= INDEXED | VIEWS | {"frombuffer"}, seen.names
+    index = write(2**22, 0).index
+    assert torch.equal(copied.read(index), memory.read(index))
+    assert not cleared.read(index).any()
+    assert empty.least().tolist() == [0]
+
+
+def test_the_log_of_edited_rows_stays_in_proportion_to_them() -> None:
+    memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**20)
+    same = write(2**20, 0, count=1000)
+    for _ in range(200):
+        memory = memory.write(same)
+    store = memory._version._newest()
+    assert store._log_size < 50_000
+    assert memory.written().shape[1] <= 1000
