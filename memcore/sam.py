@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.errors import MemcoreError, check_device, check_float_dtype, check_size, check_tensor
-from memcore.index import Index, Mirror, index_name, make_index
+from memcore.index import Index, Mirror, check_index, index_name, make_index
 from memcore.recency import Recency
 from memcore.rows import RowMemory, SparseWrite
 from memcore.sam_interface import (
@@ -91,6 +91,7 @@ def init_state(
     heads, reads = check_size("read_heads", read_heads), check_size("sparse_reads", sparse_reads)
     check_float_dtype("dtype", dtype)
     check_device("device", device)
+    check_index("index", index)
     if reads > slots:
         raise MemcoreError(f"sparse_reads: expected at most slots = {slots}, got {reads}")
     if memory is None:

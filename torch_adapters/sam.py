@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memcore import MemcoreError, sam
 from memcore.errors import check_size
-from memcore.index import Index, make_index
+from memcore.index import Index, check_index
 from memcore.rows import RowMemory
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
@@ -37,8 +37,7 @@ class SAMCell:
                 f"sparse_reads: expected at most nr_cells = {self.nr_cells}, "
                 f"got {self.sparse_reads}"
             )
-        # Refused now rather than at the first call.
-        make_index(self.index, batch_size=1, slots=self.nr_cells, word_size=self.cell_size)
+        check_index("index", self.index)
 
     @property
     def interface_sizes(self) -> Mapping[str, int]:

@@ -15,7 +15,7 @@ from memcore.index.exact import AllRowsIndex, WrittenRowsIndex, exact_index
 from memcore.index.mirror import Mirror
 from memcore.index.protocol import Index
 
-__all__ = ["Index", "Mirror", "index_name", "make_index"]
+__all__ = ["Index", "Mirror", "check_index", "index_name", "make_index"]
 
 INDEXES = {"auto": exact_index, "exact": exact_index}
 
@@ -23,6 +23,15 @@ INDEXES = {"auto": exact_index, "exact": exact_index}
 def index_name(index: Index) -> str:
     """The name that makes an index of this kind; ``'auto'`` for a kind of one's own."""
     return "exact" if isinstance(index, AllRowsIndex | WrittenRowsIndex) else "auto"
+
+
+def check_index(argument: str, index: object) -> None:
+    """Raise, naming the argument, unless `make_index` can make something of ``index``."""
+    if isinstance(index, str):
+        if index not in INDEXES:
+            raise MemcoreError(f"{argument}: expected one of {', '.join(INDEXES)}, got {index!r}")
+    elif not isinstance(index, Index):
+        raise TypeError(f"{argument}: expected a str or an Index, got {type(index).__name__}")
 
 
 def make_index(
@@ -51,12 +60,9 @@ def make_index(
         TypeError: an argument of the wrong type, or an option that the index does not have.
         MemcoreError: an unknown name, a size below 1, another dtype, or a device not there.
     """
+    check_index("name", name)
     if not isinstance(name, str):
-        if not isinstance(name, Index):
-            raise TypeError(f"name: expected a str or an Index, got {type(name).__name__}")
         return name.empty(check_size("batch_size", batch_size))
-    if name not in INDEXES:
-        raise MemcoreError(f"name: expected one of {', '.join(INDEXES)}, got {name!r}")
     check_size("batch_size", batch_size)
     check_size("slots", slots)
     check_size("word_size", word_size)
