@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from memcore.errors import MemcoreError, check_device, check_size
+from memcore.errors import (
+    MemcoreError,
+    check_device,
+    check_examples,
+    check_flags,
+    check_size,
+    check_slots,
+)
 from memcore.versions import Buffers, Version, array, by_example, lazy_zeros
 
 __all__ = ["Recency"]
@@ -101,30 +108,23 @@ class Recency:
         """The state one step later, in which some slots were accessed.
 
         Args:
-            index: ``[B, J]``, int64, slots in [0, N); repeats allowed.
+            index: ``[B, J]``, int64 or int32, slots in [0, N); repeats allowed.
             which: ``[B, J]``, whether that slot was accessed; a slot that is there several times
                 was if any of them says so.
 
         Raises:
+            TypeError: not tensors.
             MemcoreError: wrong shape or dtype, or (on a CPU) a slot out of range.
         """
-        for name, value, dtype in (("index", index, torch.int64), ("which", which, torch.bool)):
-            if value.dim() != 2 or value.shape[0] != self.batch or value.dtype != dtype:
-                raise MemcoreError(
-                    f"{name}: expected {dtype} of shape [{self.batch}, J], got {value.dtype} of "
-                    f"shape {list(value.shape)}"
-                )
-        if index.shape != which.shape:
+        check_slots("index", index, self.batch, self.slots)
+        if not isinstance(which, Tensor):
+            raise TypeError(f"which: expected a torch.Tensor, got {type(which).__name__}")
+        if which.dtype != torch.bool or which.shape != index.shape:
             raise MemcoreError(
-                f"which: expected shape {list(index.shape)}, got {list(which.shape)}"
+                f"which: expected torch.bool of shape {list(index.shape)}, got {which.dtype} of "
+                f"shape {list(which.shape)}"
             )
-        if index.device.type == "cpu" and index.numel():
-            least, most = map(int, index.aminmax())
-            if least < 0 or most >= self.slots:
-                raise MemcoreError(
-                    f"index: expected slots in [0, {self.slots}), "
-                    f"got {least if least < 0 else most}"
-                )
+        index = index.long()
         agreed = (index.unsqueeze(-1) == index.unsqueeze(-2)) & which.unsqueeze(-2)
         return self.accessed_unchecked(array(index), array(agreed.any(-1)))
 
@@ -182,8 +182,13 @@ class Recency:
         keys = ("shape", "time", "slots", "times")
         if not isinstance(saved, dict) or not all(isinstance(saved.get(k), Tensor) for k in keys):
             raise MemcoreError(f"saved: expected a dict of tensors {', '.join(keys)}")
-        (batch, slots), time = saved["shape"].tolist(), saved["time"]
-        flat, times = saved["slots"], saved["times"]
+        time, flat, times = saved["time"], saved["slots"], saved["times"]
+        if saved["shape"].shape != (2,) or flat.dtype != torch.int64:
+            raise MemcoreError(
+                f"saved: expected shape (B, N) and int64 slots, got {saved['shape'].tolist()} and "
+                f"{flat.dtype}"
+            )
+        batch, slots = saved["shape"].tolist()
         if time.shape != (batch,) or flat.dim() != 1 or times.shape != flat.shape:
             raise MemcoreError(
                 f"saved: expected time [{batch}], slots [n] and times [n], got {list(time.shape)}, "
@@ -209,7 +214,13 @@ class Recency:
         return made._replace(_version=version, _time=time.to(torch.int32).unsqueeze(1))
 
     def cleared(self, examples: Tensor) -> Recency:
-        """None of the slots of those examples, a bool ``[B]``, accessed: O(slots accessed)."""
+        """None of the slots of those examples, a bool ``[B]``, accessed: O(slots accessed).
+
+        Raises:
+            TypeError: not a tensor.
+            MemcoreError: not bool, or not ``[B]``.
+        """
+        check_flags("examples", examples, self.batch)
         edited = self._version.edited()
         assert edited is not None
         offsets = self._offsets[examples]
@@ -225,20 +236,31 @@ class Recency:
         )
 
     def select(self, examples: Tensor) -> Recency:
-        """That of some examples, int64 ``[b]``; O(1) as long as none is asked for twice."""
+        """That of some examples, int64 ``[b]``; O(1) as long as none is asked for twice.
+
+        Raises:
+            TypeError: not a tensor.
+            MemcoreError: ``examples`` of another rank or dtype, empty, or out of range.
+        """
+        chosen = check_examples("examples", examples, self.batch)
         view = self._replace(_time=self._time[examples])._place(self._offsets[examples])
-        if len(set(examples.tolist())) == len(examples):
+        if len(set(chosen)) == len(chosen):
             return view
         return Recency.from_dict(view.to_dict())
 
     def narrow(self, count: int) -> Recency:
-        """That of the first ``count`` examples, in O(1)."""
+        """That of the first ``count`` examples, 1 to B, in O(1)."""
+        if not 1 <= check_size("count", count) <= self.batch:
+            raise MemcoreError(f"count: expected 1 to {self.batch}, got {count}")
         return self._replace(_time=self._time[:count])._place(self._offsets[:count])
 
     def widen(self, before: Recency) -> Recency:
         """Undo `narrow`: all examples of ``before``, those left out as they were."""
         time = torch.cat([self._time, before._time[self.batch :]])
         return self._replace(_time=time)._place(before._offsets)
+
+    def __copy__(self) -> Recency:
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recency:
         return Recency.from_dict(self.to_dict())

@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import wraps
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -25,7 +26,14 @@ from memcore.errors import MemcoreError
 
 __all__ = ["Line", "record_begin", "record_fork", "record_read", "record_write"]
 
-Slice = tuple[int, int]  # a stretch of a log
+
+class _Part:
+    """Flat rows that one recorded operation touches; alive as long as its graph is."""
+
+    __slots__ = ("__weakref__", "rows")
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
 
 
 class _Places:
@@ -35,7 +43,11 @@ class _Places:
     CPU; those that are too many stand for row 0 and are never referred to.
     """
 
-    def __init__(self, logged: Tensor) -> None:
+    def __init__(self, parts: list[_Part]) -> None:
+        logged = torch.cat([part.rows for part in parts])
+        ends = list(accumulate(part.rows.numel() for part in parts))
+        starts = (end - part.rows.numel() for end, part in zip(ends, parts, strict=True))
+        self._stretch = dict(zip(parts, zip(starts, ends, strict=True), strict=True))
         ascending, order = logged.sort()
         rank = torch.zeros_like(ascending)
         rank[1:] = (ascending[1:] != ascending[:-1]).cumsum(0)
@@ -43,36 +55,41 @@ class _Places:
         if logged.device.type == "cpu" and self.count:
             self.count = int(rank[-1]) + 1
         self.rows = ascending.new_zeros(self.count).scatter_(0, rank, ascending)  # [m]
-        self.of_logged = torch.empty_like(rank).scatter_(0, order, rank)  # [n]
+        self._of_logged = torch.empty_like(rank).scatter_(0, order, rank)  # [n]
+
+    def at(self, part: _Part) -> Tensor:
+        """Places of the rows of one part."""
+        start, end = self._stretch[part]
+        return self._of_logged[start:end]
 
 
 class _Log:
-    """Flat numbers of the rows touched by recorded operations, in any order."""
+    """The parts of all recorded operations that are still alive, in any order."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._parts: list[Tensor] = []
-        self._total = 0
-        self._newest: tuple[int, _Places] | None = None
+        self._parts: list[weakref.ref[_Part]] = []
+        self._next_sweep = 64
         # What a pass began with stays, though a recomputation may log more meanwhile.
         self._in_pass: weakref.WeakValueDictionary[int, _Places] = weakref.WeakValueDictionary()
 
-    def add(self, rows: Tensor) -> Slice:
+    def add(self, rows: Tensor) -> _Part:
+        part = _Part(rows)
         with self.lock:
-            start = self._total
-            self._parts.append(rows)
-            self._total += rows.numel()
-            return start, self._total
+            self._parts.append(weakref.ref(part))
+            if len(self._parts) > self._next_sweep:
+                self._parts = [one for one in self._parts if one() is not None]
+                self._next_sweep = max(64, 2 * len(self._parts))
+        return part
 
     def places(self, task: int) -> _Places:
         """The places that hold throughout a backward pass."""
         with self.lock:
             places = self._in_pass.get(task)
             if places is None:
-                if self._newest is None or self._newest[0] != self._total:
-                    self._parts = [torch.cat(self._parts)]
-                    self._newest = self._total, _Places(self._parts[0])
-                places = self._in_pass[task] = self._newest[1]
+                alive = (one() for one in self._parts)
+                places = _Places([part for part in alive if part is not None])
+                self._in_pass[task] = places
             return places
 
 
@@ -85,17 +102,16 @@ class _Pass:
         self._width = width
         self._gradient: Tensor | None = None
 
-    def at(self, logged: Slice) -> Tensor:
-        """Places of a stretch of the log."""
-        return self.places.of_logged[logged[0] : logged[1]]
-
     def gradient(self, version: int, like: tuple[torch.dtype, torch.device]) -> Tensor:
         """Gradient ``[m, W]`` of the rows of a version, what waited for it included."""
+        waiting = self.pending.pop(version, [])
+        if self._gradient is None and waiting and waiting[0][0] is None:
+            self._gradient = waiting.pop(0)[1]  # of a branch, which has no more use for it
         if self._gradient is None:
             dtype, device = like
             shape = (self.places.count, self._width)
             self._gradient = torch.zeros(shape, dtype=dtype, device=device)
-        for places, values in self.pending.pop(version, ()):
+        for places, values in waiting:
             if places is None:
                 self._gradient.add_(values)
             else:
@@ -187,7 +203,7 @@ class _Fork(torch.autograd.Function):
     @_first_order
     def backward(ctx: Any, _: Tensor | None) -> tuple[None, ...]:
         held, parent = ctx.line.current(), ctx.parent.current()
-        parent.pending.setdefault(ctx.version, []).append((None, held.gradient(0, ctx.like)))
+        parent.pending.setdefault(ctx.version, []).insert(0, (None, held.gradient(0, ctx.like)))
         held.clear()
         return (None,) * 4
 
@@ -203,7 +219,7 @@ class _Read(torch.autograd.Function):
         gather: Callable[[], Tensor],
     ) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.line, ctx.version, ctx.logged = line, version, line.log.add(rows)
+        ctx.line, ctx.version, ctx.part = line, version, line.log.add(rows)
         return gather()
 
     @staticmethod
@@ -211,7 +227,7 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[None, ...]:
         if gradient is not None:
             held = ctx.line.current()
-            waiting = (held.at(ctx.logged), gradient.reshape(-1, ctx.line.width))
+            waiting = (held.places.at(ctx.part), gradient.reshape(-1, ctx.line.width))
             held.pending.setdefault(ctx.version, []).append(waiting)
         return (None,) * 5
 
@@ -240,9 +256,9 @@ class _Write(torch.autograd.Function):
         rows = held.gradient(ctx.version, ctx.like)
         add = None
         if ctx.needs_input_grad[1]:
-            add = rows.index_select(0, held.at(ctx.added)).view(ctx.shape)
-        if ctx.needs_input_grad[0] and ctx.erased[0] != ctx.erased[1]:
-            rows.index_fill_(0, held.at(ctx.erased), 0)
+            add = rows.index_select(0, held.places.at(ctx.added)).view(ctx.shape)
+        if ctx.needs_input_grad[0] and ctx.erased.rows.numel():
+            rows.index_fill_(0, held.places.at(ctx.erased), 0)
         return None, add, None, None, None, None
 
 

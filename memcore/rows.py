@@ -8,8 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from memcore.errors import MemcoreError, check_floats, check_size
+from memcore.errors import (
+    MemcoreError,
+    check_examples,
+    check_flags,
+    check_float_dtype,
+    check_floats,
+    check_size,
+    check_slots,
+)
 from memcore.row_gradients import Line, record_begin, record_fork, record_read, record_write
 from memcore.versions import Buffers, Version, by_example, lazy_zeros
 
@@ -65,6 +74,7 @@ class RowMemory:
             MemcoreError: another rank or dtype, or an empty axis.
         """
         check_floats("values", values, 0)
+        _check_reverse_mode()
         if values.dim() != 3 or values.numel() == 0:
             raise MemcoreError(
                 f"values: expected shape [B, N, W] with no empty axis, got {list(values.shape)}"
@@ -87,11 +97,15 @@ class RowMemory:
             MemcoreError: another rank or dtype, or a size below 1.
         """
         check_floats("row", row, 0)
+        _check_reverse_mode()
         if row.dim() != 1 or row.numel() == 0:
             raise MemcoreError(f"row: expected shape [W], not empty, got {list(row.shape)}")
         shape = torch.Size((check_size("batch", batch), check_size("slots", slots), len(row)))
+        recording = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.no_grad():
-            constant = row.clone() if row.any() else None
+            # A learned row is kept apart also where it is 0: unwritten rows depend on it.
+            learned = row.requires_grad and recording
+            constant = row.clone() if learned or row.any() else None
             begin = _begin(shape, row.dtype, row.device, constant)
             version = Version(begin(), begin)
         return cls._first(version, shape, constant, row)
@@ -214,6 +228,7 @@ class RowMemory:
         )
 
     def _write(self, erased: Tensor, added: Tensor, add: Tensor) -> RowMemory:
+        _check_reverse_mode()
         touched = torch.cat([erased, added])
         values = add.detach().reshape(-1, self.shape[2])
 
@@ -258,6 +273,7 @@ class RowMemory:
         O(rows written) without history, O(B·N·W) with one.
         """
         goal = self._token.to(*args, **kwargs)
+        check_float_dtype("dtype", goal.dtype)
         if goal is self._token:
             return self
         if self.requires_grad and torch.is_grad_enabled():
@@ -297,7 +313,11 @@ class RowMemory:
             raise MemcoreError(f"saved: expected a dict of tensors {', '.join(keys)}")
         shape, row, values = torch.Size(saved["shape"].tolist()), saved["row"], saved["values"]
         rows = saved["written"].to(values.device)
-        if len(shape) != 3 or shape[2:] != row.shape or values.shape != (len(rows), *row.shape):
+        check_floats("saved['values']", values, 0)
+        if rows.dtype != torch.int64:
+            raise MemcoreError(f"saved['written']: expected dtype int64, got {rows.dtype}")
+        fits = len(shape) == 3 and min(shape) > 0 and rows.dim() == 1
+        if not fits or shape[2:] != row.shape or values.shape != (len(rows), *row.shape):
             raise MemcoreError(
                 f"saved: expected row [W], written [n] and values [n, W] for shape {list(shape)}, "
                 f"got {list(row.shape)}, {list(rows.shape)} and {list(values.shape)}"
@@ -315,8 +335,11 @@ class RowMemory:
             buffers[0].index_copy_(0, rows, values)
             if constant is not None:
                 buffers[1].index_fill_(0, rows, True)
-            version = Version(buffers, begin, rows.clone())
+            version = Version(buffers, begin, rows.unique())
         return cls._first(version, shape, constant, row.detach())
+
+    def __copy__(self) -> RowMemory:
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RowMemory:
         """A clone without history."""
@@ -336,27 +359,30 @@ class RowMemory:
             examples: ``[b]``, int64, in [0, B).
 
         Raises:
-            MemcoreError: ``examples`` of another rank or dtype, empty, or (on a CPU) out of range.
+            TypeError: not a tensor.
+            MemcoreError: ``examples`` of another rank or dtype, empty, or out of range.
         """
-        if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
-            raise MemcoreError(
-                f"examples: expected a non-empty int64 tensor [b], got {examples.dtype} of shape "
-                f"{list(examples.shape)}"
-            )
-        chosen = examples.tolist()
-        if not all(0 <= example < self.shape[0] for example in chosen):
-            raise MemcoreError(f"examples: expected numbers in [0, {self.shape[0]}), got {chosen}")
+        chosen = check_examples("examples", examples, self.shape[0])
         if len(set(chosen)) == len(chosen):
             return self._viewed(examples)
-        if self.requires_grad and torch.is_grad_enabled():
-            return RowMemory.from_tensor(self.to_tensor()[examples])
         view = self._replace(
             shape=torch.Size((len(chosen), *self.shape[1:])), _offsets=self._offsets[examples]
         )
-        return RowMemory.from_dict(view.to_dict())
+        if not (self.requires_grad and torch.is_grad_enabled()):
+            return RowMemory.from_dict(view.to_dict())
+        if self._row is not None or self._version.edited() is None:
+            return RowMemory.from_tensor(view.to_tensor())
+        # All else is 0: rows written are read here and written there.
+        index, own = view.written(), _offsets(torch.arange(len(chosen)), self.shape[1])
+        rows, first = _first_of_each((index + own.to(index.device)).flatten())
+        values = view.read_unchecked(index).flatten(0, 1).index_select(0, first)
+        empty = RowMemory.filled(self._token.new_zeros(self.shape[2]), len(chosen), self.shape[1])
+        return empty._write(rows[:0], rows, values)
 
     def narrow(self, count: int) -> RowMemory:
-        """The memory of the first ``count`` examples, in O(1)."""
+        """The memory of the first ``count`` examples, 1 to B, in O(1)."""
+        if not 1 <= check_size("count", count) <= self.shape[0]:
+            raise MemcoreError(f"count: expected 1 to {self.shape[0]}, got {count}")
         return self._viewed(slice(0, count))
 
     def _viewed(self, examples: Tensor | slice) -> RowMemory:
@@ -381,7 +407,12 @@ class RowMemory:
         """The memory with all rows of those examples, a bool ``[B]``, set to 0.
 
         O(rows written) where the memory began as zeros.
+
+        Raises:
+            TypeError: not a tensor.
+            MemcoreError: not bool, or not ``[B]``.
         """
+        check_flags("examples", examples, self.shape[0])
         view = self._viewed(examples)
         slots = view.written() if self._row is None else _all_slots(view)
         rows = (slots + view._offsets).flatten()
@@ -421,22 +452,19 @@ class RowMemory:
 
     def _slots(self, name: str, index: object) -> Tensor:
         """``index`` as int64, if it holds slots of each example."""
-        if not isinstance(index, Tensor):
-            raise TypeError(f"{name}: expected a torch.Tensor, got {type(index).__name__}")
-        batch, slots, _ = self.shape
-        if index.dim() != 2 or index.shape[0] != batch:
-            raise MemcoreError(f"{name}: expected shape [{batch}, J], got {list(index.shape)}")
-        if index.dtype not in (torch.int64, torch.int32):
-            raise MemcoreError(f"{name}: expected dtype int64 or int32, got {index.dtype}")
+        check_slots(name, index, self.shape[0], self.shape[1])
+        assert isinstance(index, Tensor)
         if index.device != self.device:
             raise MemcoreError(f"{name}: expected device {self.device}, got {index.device}")
-        if index.device.type == "cpu" and index.numel():
-            least, most = map(int, index.aminmax())
-            if least < 0 or most >= slots:
-                raise MemcoreError(
-                    f"{name}: expected slots in [0, {slots}), got {least if least < 0 else most}"
-                )
         return index.long()
+
+
+def _check_reverse_mode() -> None:
+    if forward_ad._current_level >= 0:
+        raise MemcoreError(
+            "RowMemory: expected to be differentiated backward, got forward-mode differentiation "
+            "(jvp, jacfwd); memcore.erase_and_add and memcore.read have both"
+        )
 
 
 def _begin(

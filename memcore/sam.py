@@ -16,7 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore.errors import MemcoreError, check_device, check_float_dtype, check_size, check_tensor
+from memcore.errors import (
+    MemcoreError,
+    check_device,
+    check_float_dtype,
+    check_size,
+    check_slots,
+    check_tensor,
+)
 from memcore.index import Index, Mirror, check_index, index_name, make_index
 from memcore.recency import Recency
 from memcore.rows import RowMemory, SparseWrite
@@ -267,6 +274,8 @@ def _joined(written: Tensor, read: Tensor) -> Any:
 
 def check_state(name: str, state: SAMState) -> None:
     """Raise unless the parts of ``state`` fit each other and its memory."""
+    if not isinstance(state.memory, RowMemory):
+        raise TypeError(f"{name}.memory: expected a RowMemory, got {type(state.memory).__name__}")
     batch, slots, _ = state.memory.shape
     if not isinstance(state.read_index, Tensor) or state.read_index.dim() != 3:
         raise MemcoreError(f"{name}.read_index: expected a tensor [B, R, K]")
@@ -279,7 +288,12 @@ def check_state(name: str, state: SAMState) -> None:
         ("write_index", written, torch.int64),
         ("write_weights", written, like.dtype),
     ):
-        check_tensor(f"{name}.{field}", getattr(state, field), shape, dtype, like.device)
+        value = getattr(state, field)
+        check_tensor(f"{name}.{field}", value, shape, dtype, like.device)
+        if dtype == torch.int64:
+            check_slots(f"{name}.{field}", value.flatten(1), batch, slots)
+    if not isinstance(state.index, Mirror):
+        raise TypeError(f"{name}.index: expected a Mirror, got {type(state.index).__name__}")
     if not isinstance(state.recency, Recency):
         raise TypeError(f"{name}.recency: expected a Recency, got {type(state.recency).__name__}")
     if (state.recency.batch, state.recency.slots) != (batch, slots):

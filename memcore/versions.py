@@ -4,9 +4,9 @@ The newest version owns the buffers. A superseded one keeps the rows that the ed
 touched, as they were, and points to its successor, so that references go from old to new only
 and what nobody holds is freed at once. To look at an old version the buffers are moved back to
 it, row by row, and the versions left behind keep what *they* lose (Baker's rerooting), so going
-to and fro costs the rows that lie between. A version that would cost more to reach than to
-copy gets buffers of its own; where the buffers began all alike, a copy costs the rows ever
-edited, not their number.
+to and fro costs the rows that lie between. Once that has cost as much as a copy, one is left
+behind, so that two versions in use settle on buffers of their own; where the buffers began all
+alike, a copy costs the rows ever edited, not their number.
 
 Baker 1991, "Shallow binding makes functional arrays fast".
 """
@@ -102,6 +102,7 @@ class Version:
             newer = _Node(store)
             node.store, node.newer, node.rows, node.lost = None, newer, rows, lost
             store.record(node, rows)
+            store.sweep()
             return Version.__new__(Version)._own(newer, self._lock)
 
     def copy(self) -> Version:
@@ -137,12 +138,19 @@ class Version:
         if self._node.store is not None:
             return self._node.store
         path = self._node.path()
-        store = path[-1].owned()
+        newest = path[-1]
+        store = newest.owned()
         store.moved += _distance(path)
-        if store.moved > store.copy_cost():
-            return self._node.copy_out()
+        # What going to and fro has cost by now would have paid for a copy: leave one there.
+        split = store.moved > store.copy_cost()
+        left = store.copy() if split and newest.holder() is not None else None
         for position in range(len(path) - 1, 0, -1):
             path[position - 1].step_back(path[position])
+        if split:
+            store.moved = 0
+        if left is not None:
+            newest.keep(left)
+        store.sweep()
         return store
 
 
@@ -176,18 +184,21 @@ class _Node:
         lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
         _put(store.buffers, rows, self.lost)
         newer.store, newer.newer, newer.rows, newer.lost = None, self, rows, lost
-        self.store, self.newer, self.rows, self.lost = store, None, None, ()
+        self.keep(store)
         store.superseded(newer)
 
-    def copy_out(self) -> _Store:
+    def copy_out(self) -> None:
         """Leave the journal for buffers of one's own."""
         path = self.path()
         store = path[-1].owned().copy()
         for node in reversed(path[:-1]):
             assert node.rows is not None
             _put(store.buffers, node.rows, node.lost)
+        self.keep(store)
+
+    def keep(self, store: _Store) -> None:
+        """Own a store, and point to no successor any more."""
         self.store, self.newer, self.rows, self.lost = store, None, None, ()
-        return store
 
 
 class _Store:
@@ -197,7 +208,7 @@ class _Store:
         self, buffers: Buffers, begin: Callable[[], Buffers] | None, edited: Tensor | None
     ) -> None:
         self.buffers = buffers
-        self.moved = 0  # rows moved to go back and forth, since the last copy
+        self.moved = 0  # rows moved to go to and fro, since a copy was left
         self.begin = begin
         self._log = [] if edited is None else [edited]
         self._log_size = self._distinct = 0 if edited is None else edited.numel()
@@ -221,10 +232,15 @@ class _Store:
         # Buffers born in inference mode could not be edited outside it.
         with torch.inference_mode(False), torch.no_grad():
             if self.begin is None:
-                return _Store(tuple(buffer.clone() for buffer in self.buffers), None, None)
-            edited, buffers = self.edited(), self.begin()
-            _put(buffers, edited, tuple(buffer.index_select(0, edited) for buffer in self.buffers))
-            return _Store(buffers, self.begin, edited)
+                copied = _Store(tuple(buffer.clone() for buffer in self.buffers), None, None)
+            else:
+                edited, buffers = self.edited(), self.begin()
+                rows = tuple(buffer.index_select(0, edited) for buffer in self.buffers)
+                _put(buffers, edited, rows)
+                copied = _Store(buffers, self.begin, edited)
+        # Versions that led here lead to the copy now.
+        copied._superseded, copied._next_sweep = list(self._superseded), self._next_sweep
+        return copied
 
     def record(self, node: _Node, rows: Tensor) -> None:
         """Note an edit that superseded ``node``."""
@@ -238,14 +254,14 @@ class _Store:
     def superseded(self, node: _Node) -> None:
         """Note that ``node`` no longer owns this store."""
         self._superseded.append(weakref.ref(node))
-        if len(self._superseded) >= self._next_sweep:
-            self._sweep()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Give versions buffers of their own where the journal keeps more for them than a copy.
 
-        Done again when the journal has doubled, so that it costs each edit next to nothing.
+        Done only when the journal has doubled, so that it costs each edit next to nothing.
         """
+        if len(self._superseded) < self._next_sweep:
+            return
         alive = {node for reference in self._superseded if (node := reference()) is not None}
         for node in alive:
             if node.store is not None or node.holder() is None:

@@ -46,7 +46,7 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
     choose("rnn_type", ("lstm", "gru", "rnn"), "lstm", "controller")
     add("nhid", positive, 64, "width of the controller")
     add("dropout", _number(float, 0, 0.999), 0.0, "between the layers of an RNN")
-    choose("memory_type", ("dnc",), "dnc", "memory")
+    choose("memory_type", ("dnc", "sam", "dam"), "dnc", "memory")
     add("nlayer", positive, 1, "controller layers, each of which uses the memory")
     add("nhlayer", positive, 2, "layers of the RNN in each controller layer")
     add("lr", _number(float, 0), 1e-4, "learning rate")

@@ -18,6 +18,9 @@ HEAT_MAPS = {
     "read_weights": ("Read Weights", "nr_read_heads * mem_slot"),
     "write_weights": ("Write Weights", "mem_slot"),
     "usage_vector": ("Usage Vector", "mem_slot"),
+    "usage": ("Usage", "mem_slot"),
+    "visible_memory": ("Visible Memory", "visible_slot * mem_size"),
+    "read_positions": ("Read Positions", "visible_slot"),
 }
 
 

@@ -14,7 +14,8 @@ from checkpoints import load_checkpoint, save_checkpoint
 from interruption import deferred_interrupt
 from options import build_parser, choose_device
 from plots import HeatMapServer, save_memory_picture
-from torch_adapters import DNC
+from torch_adapters import DAM, DNC, SAM
+from torch_adapters.recurrence import MemoryRNN
 
 __all__ = ["Batch", "Task", "build_model", "build_optimizer", "main"]
 
@@ -58,9 +59,18 @@ class Task(Protocol):
         ...
 
 
-def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> DNC:
+def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> MemoryRNN:
     """The module that the options describe, on the CPU."""
-    return DNC(
+    kind = {"dnc": DNC, "sam": SAM, "dam": DAM}[options.memory_type]
+    sparse: dict[str, Any] = {}
+    if kind is SAM:
+        sparse["sparse_reads"] = min(options.sparse_reads, options.mem_slot)
+        if sparse["sparse_reads"] < options.sparse_reads:
+            print(
+                f"-sparse_reads {options.sparse_reads} is more than there are slots: "
+                f"reduced to {options.mem_slot}"
+            )
+    return kind(
         sizes[0],
         options.nhid,
         output_size=sizes[1],
@@ -71,6 +81,7 @@ def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> DNC:
         nr_cells=options.mem_slot,
         cell_size=options.mem_size,
         read_heads=options.read_heads,
+        **sparse,
     )
 
 

@@ -75,7 +75,7 @@ class AllRowsIndex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Its content is a cache: made again when it is asked about a memory.
-        return _made, (AllRowsIndex, self._shape, self._rows.dtype)
+        return _made, (AllRowsIndex, self._shape, self._rows.dtype, self._rows.device)
 
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(b·N)."""
@@ -103,6 +103,8 @@ class AllRowsIndex:
         with torch.no_grad():
             rows = self._rows if examples is None else self._rows[examples]
             cosines = torch.bmm(keys * (RESOLUTION / safe_norm(keys)), rows.mT)
+            # What is not a number comes last.
+            cosines = cosines.nan_to_num_(nan=-RESOLUTION)
             ranks = cosines.round_().long().bitwise_left_shift_(SLOT_BITS).sub_(self._slots)
             return ranks.topk(k).values.neg_().bitwise_and_(SLOT_MASK)
 
@@ -191,7 +193,8 @@ class WrittenRowsIndex:
             place = self._place[flat]
         values = rows.detach().numpy()
         lengths = np.sqrt(np.einsum("bjw,bjw->bj", values, values) + NORM_EPSILON)
-        self._rows[mine, place - 1] = values / lengths[:, :, None]
+        with np.errstate(invalid="ignore"):
+            self._rows[mine, place - 1] = values / lengths[:, :, None]
 
     def _give_places(self, flat: np.ndarray) -> None:
         """A place in the table for each of these slots ``[n]``, repeats allowed."""
@@ -229,11 +232,12 @@ class WrittenRowsIndex:
             initial = initial if initial is None else initial[mine]
         values = keys.detach().numpy()
         lengths = np.sqrt(np.einsum("brw,brw->br", values, values) + NORM_EPSILON)
-        unit = values * (RESOLUTION / lengths)[:, :, None]
+        with np.errstate(invalid="ignore"):
+            unit = values * (RESOLUTION / lengths)[:, :, None]
         ranks = np.empty((*unit.shape[:2], most + k), np.int64)
         # One integer ranks by cosine, then by slot, and tells the slot.
-        ranks[:, :, :most] = np.rint(unit @ rows.swapaxes(1, 2))
-        ranks[:, :, most:] = 0 if initial is None else np.rint(unit @ initial[:, :, None])
+        ranks[:, :, :most] = _rounded(unit @ rows.swapaxes(1, 2))
+        ranks[:, :, most:] = 0 if initial is None else _rounded(unit @ initial[:, :, None])
         ranks <<= SLOT_BITS
         ranks[:, :, :most] += names[:, None]
         ranks[:, :, most:] += free[:, None]
@@ -260,5 +264,15 @@ class WrittenRowsIndex:
         return self._free
 
 
-def _made(kind: Any, shape: tuple[int, int, int], dtype: torch.dtype) -> Any:
-    return kind(*shape, dtype=dtype)
+def _rounded(cosines: np.ndarray) -> np.ndarray:
+    # What is not a number comes last: fmax takes the other argument then.
+    return np.rint(np.fmax(cosines, -RESOLUTION, out=cosines), out=cosines)
+
+
+def _made(
+    kind: Any,
+    shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+) -> Any:
+    return kind(*shape, dtype=dtype, device=device)

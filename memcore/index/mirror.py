@@ -22,14 +22,14 @@ class Mirror:
 
     Args:
         index: kept by this object from now on.
-        memory: a whole batch, of the sizes that the index was made for; None: the first that
+        memory: of the sizes that the index was made for; None: the first that
             it is asked about.
     """
 
     def __init__(self, index: Index, memory: RowMemory | None) -> None:
         self._index = index
         self._lock = threading.Lock()
-        self._seen: RowMemory | None = None  # always a whole batch
+        self._seen: RowMemory | None = None  # the batch that the index is for
         if memory is not None:
             self._rebuild(memory)
 
@@ -62,19 +62,21 @@ class Mirror:
         """
         with self._lock:
             if self._follow(memory, before, touched):
-                return self._index.search(keys, k, memory.examples), self
+                return self._index.search(keys, k, self._places(memory)), self
             other = self.of(memory if self._seen is None else memory.widen(self._seen))
-        return other._index.search(keys, k, memory.examples), other
+        return other._index.search(keys, k, other._places(memory)), other
 
     def _follow(self, memory: RowMemory, before: RowMemory | None, touched: Tensor | None) -> bool:
         seen = self._seen
         if seen is None:
+            # The copy of a mirror, perhaps of a batch of another size.
+            self._index = self._index.empty(memory.shape[0])
             self._rebuild(memory)
         elif memory.same_version(seen):
             pass
         elif before is not None and touched is not None and before.same_version(seen):
             memory = memory.detach()
-            self._index.update(touched, memory.read_unchecked(touched), memory.examples)
+            self._index.update(touched, memory.read_unchecked(touched), self._places(memory))
             self._seen = memory.widen(seen)
         else:
             whole = memory.widen(seen).detach()
@@ -85,6 +87,15 @@ class Mirror:
                 self._index.update(changed, whole.read_unchecked(changed))
             self._seen = whole
         return True
+
+    def _places(self, memory: RowMemory) -> Tensor | None:
+        """Which examples of the index those of ``memory`` are; None: all, in order."""
+        assert self._seen is not None
+        known, asked = self._seen.examples, memory.examples
+        if known is None or asked is known:
+            return asked if known is None else None
+        assert asked is not None
+        return (known.unsqueeze(1) == asked).int().argmax(0)
 
     def _rebuild(self, memory: RowMemory) -> None:
         memory = memory.detach()

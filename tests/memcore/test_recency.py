@@ -107,8 +107,11 @@ def test_bad_input() -> None:
     for index, message in (
         (torch.tensor([[0], [5]]), "index: expected slots in [0, 5), got 5"),
         (torch.tensor([[0], [-1]]), "index: expected slots in [0, 5), got -1"),
-        (torch.zeros(3, 1, dtype=torch.int64), "index: expected torch.int64 of shape [2, J]"),
-        (torch.zeros(2, 3, dtype=torch.int64), "which: expected shape [2, 3], got [2, 1]"),
+        (torch.zeros(3, 1, dtype=torch.int64), "index: expected shape [2, J], got [3, 1]"),
+        (
+            torch.zeros(2, 3, dtype=torch.int64),
+            "which: expected torch.bool of shape [2, 3], got torch.bool of shape [2, 1]",
+        ),
     ):
         with pytest.raises(MemcoreError, match=re.escape(message)):
             # Beneath the type checks that only the tests have.
@@ -124,4 +127,12 @@ def test_bad_input() -> None:
     ):
         with pytest.raises(MemcoreError, match=re.escape(message)):
             inspect.unwrap(Recency.from_dict.__func__)(Recency, {**saved, name: value})  # pyright: ignore[reportArgumentType]
+    for examples in ([0], torch.tensor([2]), torch.tensor([-1, 0]), torch.tensor([True, False])):
+        with pytest.raises((MemcoreError, TypeError), match="examples: expected"):
+            inspect.unwrap(Recency.select)(recency, examples)  # pyright: ignore
+    for flags in (torch.tensor([0, 1]), torch.tensor([True])):
+        with pytest.raises(MemcoreError, match=re.escape("examples: expected a bool tensor [2]")):
+            recency.cleared(flags)
+    with pytest.raises(MemcoreError, match="count: expected 1 to 2, got 3"):
+        recency.narrow(3)
     assert recency.least().tolist() == [0, 0]

@@ -132,6 +132,37 @@ def test_function_transforms_are_refused() -> None:
         torch.func.vmap(loss)(some_write().add.expand(4, 2, 3, 3))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_forward_mode_is_refused() -> None:
+    def read_back(add: Tensor) -> Tensor:
+        return zeros().write(some_write()._replace(add=add)).read(SLOTS)
+
+    add = some_write().add
+    with pytest.raises(MemcoreError, match="expected to be differentiated backward, got forward"):
+        torch.func.jvp(read_back, (add,), (torch.ones_like(add),))
+    with pytest.raises(MemcoreError, match="expected to be differentiated backward, got forward"):
+        torch.func.jvp(RowMemory.from_tensor, (torch.ones(1, 2, 3),), (torch.ones(1, 2, 3),))
+
+
+def test_no_gradient_reaches_a_learned_row_through_cleared_rows() -> None:
+    """Also where the row is 0, as learned rows often are at first."""
+    for value in (0.0, 1.0):
+        row = torch.full((3,), value, dtype=torch.float64, requires_grad=True)
+        memory = RowMemory.filled(row, 2, 6).write(some_write(erase=0))
+        memory = memory.cleared(torch.tensor([True, False]))
+        (gradient,) = torch.autograd.grad(memory.to_tensor().sum(), row)
+        assert gradient.tolist() == [6.0] * 3
+
+
+def test_the_log_forgets_graphs_that_are_gone() -> None:
+    values = torch.randn(SHAPE, dtype=torch.float64, requires_grad=True)
+    memory = RowMemory.from_tensor(values)
+    for _ in range(1000):
+        torch.autograd.grad(memory.read(SLOTS).sum(), values, retain_graph=True)
+    assert memory._line is not None
+    assert len(memory._line.log._parts) < 100
+
+
 def test_two_futures_of_one_version() -> None:
     base = zeros().write(some_write(0))
     one, other = base.write(some_write(1)), base.write(some_write(2))
@@ -313,6 +344,18 @@ def test_select() -> None:
     torch.testing.assert_close(repeated.write(write).to_tensor(), expected, **CLOSE)
 
 
+def test_a_repeated_selection_is_differentiable_and_copies_the_rows_written() -> None:
+    add = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    write, chosen = some_write(erase=0)._replace(add=add), torch.tensor([1, 1, 0])
+    plain = dense_write(torch.zeros(SHAPE).double(), write)
+    memory = zeros().write(write).select(chosen)
+    assert memory.written().shape[1] <= 3
+    factors = torch.randn(3, 6, 3, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((memory.to_tensor() * factors).sum(), add)
+    (expected,) = torch.autograd.grad((plain[chosen] * factors).sum(), add)
+    torch.testing.assert_close(gradient, expected, **CLOSE)
+
+
 def test_written_and_changed() -> None:
     memory = zeros((2, 1000, 3))
     assert memory.written().shape == (2, 0)
@@ -438,6 +481,15 @@ def test_wrong_types_and_reads() -> None:
     for examples in (torch.tensor([2]), torch.tensor([-1]), torch.tensor([0.5]), torch.tensor([])):
         with pytest.raises(MemcoreError, match="examples: expected"):
             select(memory, examples)
+    with pytest.raises(TypeError, match="examples: expected a torch.Tensor, got list"):
+        select(memory, [0, 1])
+    for count in (0, 3):
+        with pytest.raises(MemcoreError, match="count: expected"):
+            memory.narrow(count)
+    with pytest.raises(MemcoreError, match=re.escape("examples: expected a bool tensor [2]")):
+        memory.cleared(torch.tensor([0, 1]))
+    with pytest.raises(MemcoreError, match=r"dtype: expected torch.float32 or torch.float64, got"):
+        memory.to(torch.float16)
 
 
 def test_a_wrong_dictionary() -> None:
@@ -448,6 +500,20 @@ def test_a_wrong_dictionary() -> None:
         RowMemory.from_dict({**saved, "row": torch.zeros(4)})
     with pytest.raises(MemcoreError, match=re.escape("saved['written']: expected rows in [0, 12)")):
         RowMemory.from_dict({**saved, "written": saved["written"] + 9})
+    with pytest.raises(MemcoreError, match=re.escape("saved['written']: expected dtype int64")):
+        RowMemory.from_dict({**saved, "written": saved["written"].float()})
+    with pytest.raises(MemcoreError, match=re.escape("saved['values']: expected dtype float32 or")):
+        RowMemory.from_dict({**saved, "values": saved["values"].long()})
+
+
+def test_a_dictionary_in_another_order() -> None:
+    memory = zeros().write(some_write())
+    saved = memory.to_dict()
+    order = torch.arange(len(saved["written"])).flip(0)
+    turned = {**saved, "written": saved["written"][order], "values": saved["values"][order]}
+    other = RowMemory.from_dict(turned)
+    assert torch.equal(other.to_tensor(), memory.to_tensor())
+    assert torch.equal(other.written(), RowMemory.from_dict(saved).written())
 
 
 def test_an_edit_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:

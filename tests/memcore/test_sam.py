@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -304,6 +306,40 @@ def test_a_wrong_beginning(sizes: tuple[int, ...], options: dict[str, Any], mess
         sam.init_state(*sizes, **options)
 
 
+def test_beginning_with_a_part_of_another_memory() -> None:
+    shape = (12, 3, 2, 3)
+    values = torch.randn(3, 12, 3, dtype=torch.float64)
+    vectors = draw(shape, 2, 0)
+    part = RowMemory.from_tensor(values).select(torch.tensor([2, 1]))
+    one, after = roll(vectors, shape, begin(shape, 2, memory=part))
+    same = begin(shape, 2, memory=RowMemory.from_tensor(values[[2, 1]]))
+    other, _ = roll(vectors, shape, same)
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    swapped = torch.tensor([1, 0])
+    again, _ = roll(vectors[:, swapped], shape, sam.select(after, swapped))
+    expected, _ = roll(vectors, shape, after)
+    torch.testing.assert_close(again[swapped], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_copy_of_a_part_of_a_state() -> None:
+    shape = (12, 3, 2, 3)
+    vectors = draw(shape, 3, 0)
+    _, state = roll(vectors, shape, begin(shape, 3))
+    part = sam.select(sam.detach(state), torch.tensor([2, 0]))
+    expected, _ = roll(vectors[:, :2], shape, part)
+    for one in (copy.deepcopy(part), pickle.loads(pickle.dumps(part))):
+        torch.testing.assert_close(roll(vectors[:, :2], shape, one)[0], expected)
+
+
+def test_nan_goes_through() -> None:
+    shape = (6, 3, 2, 3)
+    vectors = draw(shape, 1, 0)
+    vectors[2] = torch.nan
+    reads, _ = roll(vectors, shape, begin(shape, 1))
+    assert reads[:, :2].isfinite().all()
+    assert reads[:, 2].isnan().all()
+
+
 def test_a_wrong_step() -> None:
     shape = (8, 3, 2, 2)
     state, interface = begin(shape, 2), parse(draw(shape, 2, 0)[0], shape)
@@ -321,6 +357,11 @@ def test_a_wrong_step() -> None:
     wrong_index = state._replace(read_index=state.read_index.float())
     with pytest.raises(MemcoreError, match="state.read_index: expected dtype torch.int64"):
         sam.step(wrong_index, interface)
+    far = state._replace(read_index=state.read_index + 8)
+    with pytest.raises(MemcoreError, match=r"state.read_index: expected slots in \[0, 8\), got"):
+        sam.step(far, interface)
+    with pytest.raises(TypeError, match="state.index: expected a Mirror, got NoneType"):
+        sam.step(state._replace(index=None), interface)  # pyright: ignore
     with pytest.raises(MemcoreError, match="state.recency: expected one of batch 2 and slots 8"):
         sam.step(state._replace(recency=memcore.Recency(2, 9)), interface)
     assert torch.equal(state.memory.to_tensor(), before)

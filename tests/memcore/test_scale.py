@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from memcore import Recency, RowMemory, SparseWrite, sam
+from memcore import Recency, RowMemory, SparseWrite, sam, versions
 from memcore.versions import SWEEP_AFTER, Version
 
 BATCH, WIDTH, HEADS, READS = 2, 4, 2, 3
@@ -209,6 +209,75 @@ def test_alternating_futures_settle_on_a_buffer_each() -> None:
     assert before[0] != before[1]
     one, other = one.write(write(slots, 7)), other.write(write(slots, 8))
     assert (buffers_of(one).data_ptr(), buffers_of(other).data_ptr()) == before
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows put into buffers by going to and fro and by copying, a number each time."""
+    counts: list[int] = []
+    put = versions._put
+
+    def count_and_put(buffers: Any, rows: Tensor, values: Any) -> None:
+        counts.append(rows.numel())
+        put(buffers, rows, values)
+
+    copy = versions._Store.copy
+
+    def count_and_copy(store: Any) -> Any:
+        counts.append(store.buffers[0].shape[0])
+        return copy(store)
+
+    monkeypatch.setattr(versions, "_put", count_and_put)
+    monkeypatch.setattr(versions._Store, "copy", count_and_copy)
+    return counts
+
+
+@pytest.mark.parametrize("order", ["oldest first", "newest first", "mixed"])
+def test_going_over_stored_versions_costs_no_more_than_making_them(
+    order: str, moved: list[int]
+) -> None:
+    """As replaying a stored rollout does; quadratic if each were reached from the newest."""
+    memory = RowMemory.from_tensor(torch.ones(1, 50, WIDTH))
+    held = [memory]
+    for seed in range(1000):
+        memory = memory.write(write(50, seed))
+        held.append(memory)
+    moved.clear()
+    if order != "oldest first":
+        held.reverse()
+    if order == "mixed":
+        held = held[1::2] + held[::2]
+    for version in held:
+        version.read(torch.zeros(1, 1, dtype=torch.int64))
+    assert sum(moved) < 10 * 1000 * 4
+
+
+def test_looking_back_one_step_at_every_step_is_cheap(moved: list[int]) -> None:
+    slots = 500
+    memory = RowMemory.from_tensor(torch.ones(1, slots, WIDTH))
+    look = torch.zeros(1, 1, dtype=torch.int64)
+    for seed in range(1000):
+        after = memory.write(write(slots, seed))
+        memory.read(look)
+        after.read(look)
+        memory = after
+    assert sum(moved) < 5 * 1000 * 4
+
+
+def test_a_held_version_older_than_one_with_its_own_buffers() -> None:
+    slots = 100
+    first = RowMemory.from_tensor(torch.ones(1, slots, WIDTH))
+    second = first.write(write(slots, 0))
+    other = second
+    for seed in range(2 * SWEEP_AFTER):
+        other = other.write(write(slots, seed))
+    second.read(torch.zeros(1, 1, dtype=torch.int64))
+    memory = second
+    del second, other
+    for seed in range(40 * SWEEP_AFTER):
+        memory = memory.write(write(slots, seed))
+    assert len(first._version._node.path()) < 10 * SWEEP_AFTER
+    assert (first.to_tensor() == 1).all()
 
 
 def test_going_back_and_on_again_copies_nothing() -> None:

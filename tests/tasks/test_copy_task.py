@@ -56,6 +56,22 @@ def test_the_script_as_typed(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("checkpoints/*.unfinished"))
 
 
+@pytest.mark.parametrize("memory", ["sam", "dam"])
+def test_the_other_memories(
+    tmp_path: Path, memory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained, saved, resumed and drawn as the DNC is."""
+    folder = ["-checkpoint_dir", str(tmp_path)]
+    main(CopyTask(), "", [*SMALL, *folder, "-memory_type", memory, "-iterations", "6"])
+    printed = capsys.readouterr().out
+    note = "-sparse_reads 10 is more than there are slots: reduced to 4"
+    assert (note in printed) == (memory == "sam")
+    path = tmp_path / f"copy_{memory}.pt"
+    assert path.with_suffix(".png").exists()
+    main(CopyTask(), "", ["-resume", str(path), "-iterations", "10"])
+    assert torch.load(path, weights_only=True)["iteration"] == 10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_copy_is_learned(tmp_path: Path, seed: int) -> None:

@@ -1,0 +1,191 @@
+"""Time and memory of a training step against the number of slots, as a table and a figure."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_adapters import DAM, DNC, SAM
+from torch_adapters.recurrence import MemoryRNN
+
+__all__ = ["Row", "kept_for_backward", "main", "measure"]
+
+BUDGET = 4 * 2**30  # bytes that a dense memory may keep for backward, by estimate
+INPUT, HIDDEN = 8, 100
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    memory: str
+    slots: int
+    steps: int  # of a sequence
+    ms_a_step: float  # forward and backward, the making of the state included
+    kept_bytes_a_step: int  # by autograd, after the forward pass
+
+
+KINDS: dict[str, type[MemoryRNN]] = {"sam": SAM, "dam": DAM, "dnc": DNC}
+
+
+def build(memory: str, slots: int, word_size: int, read_heads: int) -> MemoryRNN:
+    """The module that is measured: an LSTM of 100 units with that memory."""
+    sizes: dict[str, Any] = {"nr_cells": slots, "cell_size": word_size, "read_heads": read_heads}
+    return KINDS[memory](INPUT, HIDDEN, num_hidden_layers=1, **sizes)  # pyright: ignore
+
+
+def estimate(memory: str, slots: int, word_size: int, read_heads: int) -> int:
+    """About what a step keeps for backward, to leave out what would not fit."""
+    if memory == "sam":
+        return 0
+    # Copies of the memory, of the weightings and, in the DNC, of the links.
+    return 4 * slots * (4 * word_size + 6 * read_heads + (8 * slots if memory == "dnc" else 0))
+
+
+def kept_for_backward(forward: Callable[[], Tensor], parameters: list[Tensor]) -> int:
+    """Bytes of distinct storage that autograd holds after a forward pass, parameters aside."""
+    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage  # held, so that no address is used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def measure(
+    memory: str, slots: int, steps: int, repeats: int, word_size: int = 32, read_heads: int = 4
+) -> Row:
+    """One training step of one example, the median of some."""
+    module = build(memory, slots, word_size, read_heads)
+    input = torch.randn(1, steps, INPUT)
+
+    def forward() -> Tensor:
+        return module(input)[0].sum()
+
+    def train() -> float:
+        begin = time.perf_counter()
+        forward().backward()
+        return (time.perf_counter() - begin) / steps * 1e3
+
+    kept = kept_for_backward(forward, list(module.parameters()))
+    train()
+    times = [train() for _ in range(repeats)]
+    del module
+    gc.collect()
+    return Row(memory, slots, steps, round(median(times), 3), kept // steps)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print and write the table, draw the figure."""
+    options = _parse(argv)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    where = f"{_processor()}, {options.threads} threads, torch {torch.__version__}"
+    print(where)
+    rows = []
+    for memory in options.memories:
+        for exponent in range(options.least, options.most + 1, options.stride):
+            slots = 2**exponent
+            kept = estimate(memory, slots, options.mem_size, options.read_heads)
+            steps = options.steps
+            while steps > 2 and steps * kept > BUDGET:
+                steps //= 2
+            if steps * kept > BUDGET:
+                print(
+                    f"{memory}, {slots} slots: left out, would keep {kept / 2**30:.1f} GiB a step"
+                )
+                break
+            row = measure(
+                memory, slots, steps, options.repeats, options.mem_size, options.read_heads
+            )
+            print(
+                f"{memory}, {slots:9d} slots: {row.ms_a_step:10.3f} ms a step, "
+                f"{row.kept_bytes_a_step / 2**10:12.1f} KiB kept for backward a step"
+            )
+            rows.append(row)
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = options.out / "scaling.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+    print(f"table: {table}")
+    _draw(options.out / "scaling.png", rows, where)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+    def add(name: str, default: Any, help: str, **more: Any) -> None:
+        parser.add_argument(
+            f"-{name}", f"--{name}", default=default, help=help, **{"type": type(default), **more}
+        )
+
+    add("memories", list(KINDS), "which to measure", nargs="+", choices=list(KINDS), type=str)
+    add("least", 6, "fewest slots, as a power of two")
+    add("most", 20, "most slots, as a power of two")
+    add("stride", 2, "between the powers")
+    add("steps", 100, "of a sequence; halved for a dense memory until it fits")
+    add("repeats", 5, "training steps, after one to warm up")
+    add("mem_size", 32, "width of a slot")
+    add("read_heads", 4, "read heads")
+    add("threads", 2, "of torch")
+    add("out", Path("scaling"), "folder for the table and the figure")
+    return parser.parse_args(argv)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _draw(path: Path, rows: list[Row], where: str) -> None:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no figure: matplotlib is not installed (pip install 'memcore[viz]')")
+        return
+    figure = Figure(figsize=(9, 4), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"A training step against the number of slots\n{where}", fontsize="medium")
+    left, right = figure.subplots(1, 2)
+    for memory in dict.fromkeys(row.memory for row in rows):
+        own = [row for row in rows if row.memory == memory]
+        slots = [row.slots for row in own]
+        left.loglog(slots, [row.ms_a_step for row in own], "o-", label=memory.upper())
+        kept = [row.kept_bytes_a_step / 2**20 for row in own]
+        right.loglog(slots, kept, "o-", label=memory.upper())
+    for axis, what in ((left, "time a step (ms)"), (right, "kept for backward a step (MiB)")):
+        axis.set_xscale("log", base=2)
+        axis.set_xlabel("slots")
+        axis.set_ylabel(what)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(path, dpi=110)
+    print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    main()
