@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from torch_adapters import DAM, DNC, SAM
 from torch_adapters.recurrence import MemoryRNN
@@ -51,20 +52,18 @@ def estimate(memory: str, slots: int, word_size: int, read_heads: int) -> int:
     return 4 * slots * (4 * word_size + 6 * read_heads + (8 * slots if memory == "dnc" else 0))
 
 
-def kept_for_backward(forward: Callable[[], Tensor], parameters: list[Tensor]) -> int:
-    """Bytes of distinct storage that autograd holds after a forward pass, parameters aside."""
-    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    kept: dict[int, Any] = {}
+def kept_for_backward(forward: Callable[[], Tensor]) -> int:
+    """Bytes that torch's CPU allocator hands out in a forward pass and has not got back.
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage  # held, so that no address is used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward()
-    return sum(storage.nbytes() for storage in kept.values())
+    ``forward`` returns its output only, so that is what autograd holds, and the output. Unlike
+    hooks on saved tensors this also sees what functions keep in other ways.
+    """
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
+        output = forward()
+    kept = sum(event.self_cpu_memory_usage for event in seen.key_averages())
+    del output
+    return kept
 
 
 def measure(
@@ -82,8 +81,8 @@ def measure(
         forward().backward()
         return (time.perf_counter() - begin) / steps * 1e3
 
-    kept = kept_for_backward(forward, list(module.parameters()))
     train()
+    kept = kept_for_backward(forward)
     times = [train() for _ in range(repeats)]
     del module
     gc.collect()

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from harness import Work, kept_for_backward, main, side_by_side
+from harness import Work, main, side_by_side
+from scaling import kept_for_backward
 from torch_adapters import DNC
 
 # This script is called like the peer's package: look for that elsewhere only.
@@ -27,8 +28,8 @@ TARGETS = {"small": 1.5, "middle": 1.5, "large": 2.5}
 MEMORY_TARGET = 0.5
 
 
-def build(size: str) -> tuple[dict[str, Work], dict[str, torch.nn.Module]]:
-    """Training steps by name, the peer's last, and their modules."""
+def build(size: str) -> dict[str, Work]:
+    """Training steps by name, the peer's last."""
     slots, word_size, read_heads, hidden_size = SIZES[size]
     options: dict[str, Any] = {
         "num_hidden_layers": 1,
@@ -39,30 +40,25 @@ def build(size: str) -> tuple[dict[str, Work], dict[str, torch.nn.Module]]:
     input = torch.randn(BATCH, STEPS, WIDTH)
     ours = DNC(WIDTH, hidden_size, **options)
     works: dict[str, Work] = {"memcore": lambda: ours(input)[0]}
-    modules: dict[str, torch.nn.Module] = {"memcore": ours}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import dnc as peer_package  # pyright: ignore
     except ImportError:
-        return works, modules
+        return works
     peer = peer_package.DNC(WIDTH, hidden_size, gpu_id=-1, **options)
     works["peer"] = lambda: peer(input, (None, None, None))[0]
-    modules["peer"] = peer
-    return works, modules
+    return works
 
 
 def measure() -> list[dict[str, Any]]:
     """A row for each size."""
     rows = []
     for size, target in TARGETS.items():
-        works, modules = build(size)
+        works = build(size)
         row: dict[str, Any] = {"size": size, "target_speedup": target}
         row.update(side_by_side(works, STEPS))
-        kept = {
-            name: kept_for_backward(work, list(modules[name].parameters()))
-            for name, work in works.items()
-        }
+        kept = {name: kept_for_backward(work) for name, work in works.items()}
         row["kept_mb"] = {name: round(count / 1e6, 1) for name, count in kept.items()}
         if "peer" in kept:
             row["kept_ratio"] = round(kept["memcore"] / kept["peer"], 3)

@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+sys.path.append(str(Path(__file__).parents[2] / "tasks"))
 
 Work = Callable[[], Tensor]  # a forward pass; what it returns is summed and differentiated
 
@@ -46,24 +49,6 @@ def side_by_side(works: dict[str, Work], steps: int, pairs: int = 7) -> dict[str
         }
         for name, own in times.items()
     }
-
-
-def kept_for_backward(work: Work, parameters: list[Tensor]) -> int:
-    """Bytes of distinct storage that autograd holds after the forward pass, parameters aside."""
-    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    sizes: dict[int, int] = {}
-    alive = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            sizes[storage.data_ptr()] = storage.nbytes()
-            alive.append(storage)  # so that no address is used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        work()
-    return sum(sizes.values())
 
 
 def machine() -> dict[str, Any]:

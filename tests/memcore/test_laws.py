@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 import memcore
-from memcore import dnc
+from memcore import dam, dnc, sam
 
-SLOTS, WORDS, HEADS = 5, 3, 2
+SLOTS, WORDS, HEADS, READS = 5, 3, 2, 3
 
 
 class Draw:
@@ -50,6 +50,12 @@ class Draw:
             write_weights=self.weights(SLOTS),
         )
 
+    def dam_state(self) -> tuple[Tensor, ...]:
+        return self.real(SLOTS, WORDS), self.weights(HEADS, SLOTS), self.weights(SLOTS)
+
+    def sam_interface_vector(self) -> Tensor:
+        return self.real(sam.interface_size(WORDS, HEADS))
+
     def interface_vector(self) -> Tensor:
         return self.real(dnc.interface_size(WORDS, HEADS))
 
@@ -61,6 +67,17 @@ def parse(vector: Tensor) -> dnc.DNCInterface:
 def step(vector: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
     reads, after = dnc.step(dnc.DNCState(*state), parse(vector))
     return reads, *after
+
+
+def parse_sam(vector: Tensor) -> sam.SAMInterface:
+    return sam.parse_interface(vector, WORDS, HEADS)
+
+
+def step_dam(vector: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    # The usage has no gradient and is left out of what comes back.
+    reads, after = dam.step(dam.DAMState(state[0], state[0].detach()[:, 0].abs(), *state[1:]),
+                            parse_sam(vector))  # fmt: skip
+    return reads, after.memory, after.read_weights, after.write_weights
 
 
 # name: (operation on tensors, its arguments)
@@ -106,8 +123,22 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[Draw], tuple[Tensor, .
         lambda d: (d.real(SLOTS, WORDS), d.weights(SLOTS), d.gate(WORDS), d.real(WORDS)),
     ),
     "read": (memcore.read, lambda d: (d.real(SLOTS, WORDS), d.weights(HEADS, SLOTS))),
+    "sparse_write_weighting": (
+        memcore.sparse_write_weighting,
+        lambda d: (d.weights(HEADS, READS), d.gate(), d.gate()),
+    ),
+    "sparse_content_weighting": (
+        memcore.sparse_content_weighting,
+        lambda d: (d.real(HEADS, READS, WORDS), d.real(HEADS, WORDS), d.strength(HEADS)),
+    ),
+    "sparse_read": (
+        memcore.sparse_read,
+        lambda d: (d.real(HEADS, READS, WORDS), d.weights(HEADS, READS)),
+    ),
     "parse_interface": (parse, lambda d: (d.interface_vector(),)),
     "step": (step, lambda d: (d.interface_vector(), *d.state())),
+    "sam.parse_interface": (parse_sam, lambda d: (d.sam_interface_vector(),)),
+    "dam.step": (step_dam, lambda d: (d.sam_interface_vector(), *d.dam_state())),
 }
 FUNCTIONS = {name for name in memcore.__all__ if callable(getattr(memcore, name))}
 
@@ -130,8 +161,24 @@ def total(operation: Callable[..., Any], *arguments: Any) -> Tensor:
 
 
 def test_the_registry_holds_every_public_function() -> None:
-    classes = {"DNCInterface", "DNCState", "MemcoreError"}
-    assert FUNCTIONS - classes - {"dnc"} <= set(OPERATIONS)
+    classes = {name for name in FUNCTIONS if isinstance(getattr(memcore, name), type)}
+    assert FUNCTIONS - classes - {"make_index"} <= set(OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sparse_write_weighting", "sparse_content_weighting", "sparse_read", "sam.parse_interface"],
+)
+def test_unchecked_forms_that_take_a_batch_equal_vmap(name: str) -> None:
+    operation, draw = OPERATIONS[name]
+    examples = [draw(Draw(torch.float64, CPU, seed)) for seed in range(4)]
+    stacked = tuple(torch.stack(part) for part in zip(*examples, strict=True))
+    unchecked = {
+        "sam.parse_interface": lambda v: sam.parse_interface.unchecked(v, WORDS, HEADS),
+    }.get(name) or operation.unchecked  # pyright: ignore[reportFunctionMemberAccess]
+    for one, other in zip(outputs(unchecked(*stacked)), outputs(vmap(operation)(*stacked)),
+                          strict=True):  # fmt: skip
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 @every_operation
