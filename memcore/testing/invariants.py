@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from memcore.dnc import DNCState
+from memcore.sam import SAMState
 
 __all__ = ["assert_dnc_state", "assert_finite", "assert_simplex", "assert_subsimplex"]
 
@@ -59,3 +60,24 @@ def assert_dnc_state(state: DNCState) -> None:
     assert not diagonal.any(), f"link: the diagonal holds {diagonal.abs().max().item()}, not 0"
     columns = state.link.sum(-2) + state.precedence
     _assert_range(columns, "column sums of link plus precedence", 0, 1)
+
+
+def assert_sam_state(state: SAMState) -> None:
+    """Assert every invariant of a SAM's state.
+
+    Read weights, unless nothing has been read, on the simplex, on slots that are distinct for each
+    head; write weights on the sub-simplex; all slots in [0, N); the rows they are on finite.
+    """
+    batch, slots, _ = state.memory.shape
+    read = state.recency.time > 0
+    assert_subsimplex(state.read_weights, "read_weights")
+    assert_subsimplex(state.write_weights, "write_weights")
+    if read.any():
+        assert_simplex(state.read_weights[read], "read_weights")
+    for name, index in (("read_index", state.read_index), ("write_index", state.write_index)):
+        least, most = int(index.min()), int(index.max())
+        assert 0 <= least <= most < slots, f"{name}: slots {least} to {most}, not in [0, {slots})"
+        assert_finite(state.memory.read(index.reshape(batch, -1)), f"rows of {name}")
+    ascending = state.read_index.sort(-1).values
+    repeated = (ascending[..., 1:] == ascending[..., :-1]).any()
+    assert not repeated, "read_index: a head reads a slot twice"

@@ -17,8 +17,7 @@ import memcore
 from memcore import MemcoreError, RowMemory, dam, sam
 from memcore.index import AllRowsIndex
 from memcore.testing import (
-    assert_simplex,
-    assert_subsimplex,
+    assert_sam_state,
     complex_step_derivative,
     sam_oracle,
 )
@@ -142,13 +141,9 @@ def test_invariants(seed: int, shape: tuple[int, ...], scale: float) -> None:
     for vector in draw(shape, 2, seed, scale):
         interface, before = parse(vector, shape), state
         reads, state = sam.step(state, interface)
-        assert_simplex(state.read_weights)
-        assert_subsimplex(state.write_weights)
+        assert_sam_state(state)
         assert (state.write_weights.sum(-1) <= interface.write_gate + 1e-12).all()
         assert reads.isfinite().all()
-        for slots in state.read_index.flatten(0, 1).tolist():
-            assert len(set(slots)) == len(slots)
-            assert all(0 <= slot < shape[0] for slot in slots)
         assert torch.equal(state.write_index[:, :-1], before.read_index.flatten(1))
         assert torch.equal(state.write_index[:, -1], before.recency.least())
         touched = state.write_index
@@ -157,6 +152,18 @@ def test_invariants(seed: int, shape: tuple[int, ...], scale: float) -> None:
             assert set(changed[example].nonzero().flatten().tolist()) <= set(
                 touched[example].tolist()
             )
+
+
+def test_the_assertion_notices() -> None:
+    state = roll(draw((8, 3, 2, 3), 2, 0), (8, 3, 2, 3), begin((8, 3, 2, 3), 2))[1]
+    for wrong, message in (
+        (state._replace(read_weights=state.read_weights / 2), "read_weights: a row sums to 0.5"),
+        (state._replace(write_weights=state.write_weights - 1), "write_weights: smallest element"),
+        (state._replace(read_index=state.read_index * 0), "read_index: a head reads a slot twice"),
+        (state._replace(write_index=state.write_index + 8), "write_index: slots 8"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            assert_sam_state(wrong)
 
 
 def test_slots_are_taken_in_order_at_first() -> None:
