@@ -173,16 +173,20 @@ class RowMemory:
         """`read` for indices ``[B, J]``, int64, that are known to be right."""
         rows = (index + self._offsets).flatten()
         shape = (*index.shape, self.shape[2])
-
-        def gather() -> Tensor:
-            data, *written = self._version.read(rows)
-            if self._row is not None:
-                data = torch.where(written[0].unsqueeze(-1), data, self._row)
-            return data.view(shape)
-
         if self._line is None or not (self._token.requires_grad and torch.is_grad_enabled()):
-            return gather()
+            return self._gather(rows, shape)
+        gather = partial(self._gather, rows, shape)
         return record_read(self._token, self._line, self._number, rows, gather)
+
+    def peek(self, index: Tensor) -> Tensor:
+        """`read_unchecked` without history."""
+        return self._gather((index + self._offsets).flatten(), (*index.shape, self.shape[2]))
+
+    def _gather(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        data, *written = self._version.read(rows)
+        if self._row is not None:
+            data = torch.where(written[0].unsqueeze(-1), data, self._row)
+        return data.view(shape)
 
     def write(self, write: SparseWrite) -> RowMemory:
         """The memory after a write; this one stays what it is.
@@ -290,14 +294,13 @@ class RowMemory:
             ``shape`` (B, N, W), ``row [W]`` of which all others are copies, ``written [n]``
             (flat, slot + N · example) and their ``values [n, W]``.
         """
-        memory = self.detach()
         batch, slots, width = self.shape
-        index = memory.written()
+        index = self.written()
         own = _offsets(torch.arange(batch, device=self.device), slots)
         row = self._token.new_zeros(width) if self._row is None else self._row.clone()
         # The padding of `written` repeats slots.
         rows, first = _first_of_each((index + own).flatten())
-        values = memory.read_unchecked(index).flatten(0, 1).index_select(0, first)
+        values = self.peek(index).flatten(0, 1).index_select(0, first)
         shape = torch.tensor(self.shape)
         return {"shape": shape, "row": row.detach(), "written": rows, "values": values}
 
@@ -435,6 +438,10 @@ class RowMemory:
         """
         rows = self._version.changed_since(other._version)
         return None if rows is None else by_example(rows.unique(), self._offsets, self.shape[1])
+
+    def in_version_of(self, other: RowMemory) -> RowMemory:
+        """These examples as they are in the version of ``other``, without history."""
+        return self._replace(_version=other._version, _line=None, _token=self._token.detach())
 
     def same_version(self, other: RowMemory) -> bool:
         """Whether the two are the same version of the same buffer (of whichever examples)."""

@@ -77,12 +77,14 @@ def parse_interface(
             f"read_heads {read_heads}, got {vector.shape[-1]}"
         )
     # Only the last axis is looked at, so that a batch will do as well.
-    *parts, _, _ = vector.split(list(sizes.values()), dim=-1)
-    write_gate, interpolation_gate = vector[..., -2:].sigmoid().unbind(-1)
+    keys, strengths, write_vector, gates = vector.split(
+        [read_heads * word_size, read_heads, word_size, 2], dim=-1
+    )
+    write_gate, interpolation_gate = gates.sigmoid().unbind(-1)
     return SAMInterface(
-        read_keys=parts[0].unflatten(-1, (read_heads, word_size)),
-        read_strengths=oneplus(parts[1]),
-        write_vector=parts[2],
+        read_keys=keys.unflatten(-1, (read_heads, word_size)),
+        read_strengths=oneplus(strengths),
+        write_vector=write_vector,
         write_gate=write_gate,
         interpolation_gate=interpolation_gate,
     )

@@ -76,12 +76,12 @@ class Version:
 
     def read(self, rows: Tensor) -> Buffers:
         """Rows ``[n]`` of each buffer as this version has them."""
-        with self._lock, torch.no_grad():
+        with self._lock:
             return tuple(buffer.index_select(0, rows) for buffer in self._newest().buffers)
 
     def look(self, function: Callable[[Buffers], Tensor]) -> Tensor:
         """What ``function`` makes of the buffers as this version has them; it may not edit them."""
-        with self._lock, torch.no_grad():
+        with self._lock:
             return function(self._newest().buffers)
 
     def edit(self, rows: Tensor, change: Callable[[Buffers, Buffers], None]) -> Version:
@@ -91,7 +91,7 @@ class Version:
             rows: ``[n]``, the rows that ``change`` may touch; repeats allowed.
             change: is given the buffers and, for each, those rows as they were.
         """
-        with self._lock, torch.no_grad():
+        with self._lock:
             store, node = self._newest(), self._node
             lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
             try:

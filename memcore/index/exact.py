@@ -157,7 +157,6 @@ class WrittenRowsIndex:
 
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written)."""
-        memory = memory.detach()
         if examples is None:
             self._clear()
             mine = self._all
@@ -176,7 +175,7 @@ class WrittenRowsIndex:
             self._initial[mine] = (row / safe_norm(row)).numpy()
         written = memory.written()
         if written.numel():
-            self.update(written, memory.read_unchecked(written), examples)
+            self.update(written, memory.peek(written), examples)
 
     def update(
         self,

@@ -29,7 +29,7 @@ class Mirror:
     def __init__(self, index: Index, memory: RowMemory | None) -> None:
         self._index = index
         self._lock = threading.Lock()
-        self._seen: RowMemory | None = None  # the batch that the index is for
+        self._seen: RowMemory | None = None  # of the examples that the index is for
         if memory is not None:
             self._rebuild(memory)
 
@@ -63,7 +63,8 @@ class Mirror:
         with self._lock:
             if self._follow(memory, before, touched):
                 return self._index.search(keys, k, self._places(memory)), self
-            other = self.of(memory if self._seen is None else memory.widen(self._seen))
+            seen = self._seen
+            other = self.of(memory if seen is None else seen.in_version_of(memory))
         return other._index.search(keys, k, other._places(memory)), other
 
     def _follow(self, memory: RowMemory, before: RowMemory | None, touched: Tensor | None) -> bool:
@@ -75,16 +76,15 @@ class Mirror:
         elif memory.same_version(seen):
             pass
         elif before is not None and touched is not None and before.same_version(seen):
-            memory = memory.detach()
-            self._index.update(touched, memory.read_unchecked(touched), self._places(memory))
-            self._seen = memory.widen(seen)
+            self._index.update(touched, memory.peek(touched), self._places(memory))
+            self._seen = seen.in_version_of(memory)
         else:
-            whole = memory.widen(seen).detach()
+            whole = seen.in_version_of(memory)
             changed = whole.changed_since(seen)
             if changed is None:
                 return False
             if changed.numel():
-                self._index.update(changed, whole.read_unchecked(changed))
+                self._index.update(changed, whole.peek(changed))
             self._seen = whole
         return True
 
@@ -98,9 +98,8 @@ class Mirror:
         return (known.unsqueeze(1) == asked).int().argmax(0)
 
     def _rebuild(self, memory: RowMemory) -> None:
-        memory = memory.detach()
         self._index.reset(memory)
-        self._seen = memory
+        self._seen = memory.detach()
 
     def of(self, memory: RowMemory) -> Mirror:
         """A new mirror of the same kind for another memory, of any batch size."""
