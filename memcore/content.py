@@ -34,7 +34,8 @@ def cosine_similarity(
     >>> cosine_similarity(torch.eye(2), torch.tensor([[3.0, 0.0]]))
     tensor([[1.0000, 0.0000]])
     """
-    return (keys / safe_norm(keys)) @ (memory / safe_norm(memory)).mT
+    # The scores are divided by the norms, not the rows: R·N numbers rather than N·W.
+    return ((keys / safe_norm(keys)) @ memory.mT) / safe_norm(memory).squeeze(-1)
 
 
 @checked

@@ -142,6 +142,7 @@ class WrittenRowsIndex:
         self._rows = torch.zeros(batch, 0, width, dtype=self._dtype).numpy()
         self._names = np.zeros((batch, 0), np.int64)
         self._used = np.zeros(batch, np.int64)
+        self._most = 0
         self._initial: np.ndarray | None = None  # [B, W], of length 1; None: zeros
         self._first_free = np.zeros(batch, np.int64)  # no slot below is without a place
         self._free = np.zeros((batch, 0), np.int64)  # −slot of the lowest without a place
@@ -167,6 +168,7 @@ class WrittenRowsIndex:
             self._place[(mine[:, None] * self._shape[1] - names)[known]] = 0
             self._names[mine] = NOTHING
             self._used[mine] = self._first_free[mine] = 0
+            self._most = int(self._used.max())
             self._stale = np.union1d(self._stale, mine)
         row = memory.initial_row
         if row.any() or self._initial is not None:
@@ -191,20 +193,23 @@ class WrittenRowsIndex:
             self._give_places(flat[place == 0])
             place = self._place[flat]
         values = rows.detach().numpy()
-        lengths = np.sqrt(np.einsum("bjw,bjw->bj", values, values) + NORM_EPSILON)
-        with np.errstate(invalid="ignore"):
-            self._rows[mine, place - 1] = values / lengths[:, :, None]
+        self._rows[mine, place - 1] = _unit(values, 1)
 
     def _give_places(self, flat: np.ndarray) -> None:
         """A place in the table for each of these slots ``[n]``, repeats allowed."""
-        flat = np.unique(flat)
+        # Few at a step: plain Python is faster than NumPy then.
+        flat = np.array(sorted(set(flat.tolist()))) if flat.size < 64 else np.unique(flat)
         batch, slots, _ = self._shape
-        example = flat // slots
-        # Ascending, so an example's slots stand together and count from where they begin.
-        own = np.arange(len(flat)) - np.searchsorted(example, example)
-        place = self._used[example] + own
-        self._used += np.bincount(example, minlength=batch)
-        self._grow(int(self._used.max()))
+        if batch == 1:
+            example, place = 0, self._used[0] + np.arange(len(flat))
+            self._used[0] += len(flat)
+        else:
+            example = flat // slots
+            # Ascending, so an example's slots stand together and count from where they begin.
+            place = self._used[example] + np.arange(len(flat)) - example.searchsorted(example)
+            self._used += np.bincount(example, minlength=batch)
+        self._most = int(self._used.max())
+        self._grow(self._most)
         self._place[flat] = place + 1
         self._names[example, place] = example * slots - flat
         self._stale = self._all if batch == 1 else np.union1d(self._stale, example)
@@ -222,7 +227,7 @@ class WrittenRowsIndex:
         self, keys: Float[Tensor, "b R W"], k: int, examples: Int[Tensor, "b"] | None = None
     ) -> Int[Tensor, "b R k"]:
         """For each key k distinct slots, best first: O(rows written)."""
-        most = int(self._used.max())
+        most = self._most
         rows, names = self._rows[:, :most], self._names[:, :most]
         free, initial = self._lowest_free(k), self._initial
         if examples is not None:
@@ -230,9 +235,7 @@ class WrittenRowsIndex:
             rows, names, free = rows[mine], names[mine], free[mine]
             initial = initial if initial is None else initial[mine]
         values = keys.detach().numpy()
-        lengths = np.sqrt(np.einsum("brw,brw->br", values, values) + NORM_EPSILON)
-        with np.errstate(invalid="ignore"):
-            unit = values * (RESOLUTION / lengths)[:, :, None]
+        unit = _unit(values, RESOLUTION)
         ranks = np.empty((*unit.shape[:2], most + k), np.int64)
         # One integer ranks by cosine, then by slot, and tells the slot.
         ranks[:, :, :most] = _rounded(unit @ rows.swapaxes(1, 2))
@@ -261,6 +264,13 @@ class WrittenRowsIndex:
             self._free[example, : len(free)] = -free
         self._stale = self._all[:0]
         return self._free
+
+
+def _unit(vectors: np.ndarray, length: float) -> np.ndarray:
+    """Vectors ``[b, n, W]`` brought to that length."""
+    lengths = np.sqrt(np.einsum("bnw,bnw->bn", vectors, vectors) + NORM_EPSILON)
+    with np.errstate(invalid="ignore"):
+        return vectors * (length / lengths)[:, :, None]
 
 
 def _rounded(cosines: np.ndarray) -> np.ndarray:
