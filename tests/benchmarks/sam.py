@@ -42,7 +42,7 @@ def row(what: str, target: str, reached: float, **more: Any) -> dict[str, Any]:
 def against_size(slots: int, limit: float) -> dict[str, Any]:
     """Time at ``slots`` over time at 2¹²."""
     works = {str(slots): sequence(sam(slots)), str(SMALL): sequence(sam(SMALL))}
-    times = side_by_side(works, STEPS, pairs=15)
+    times = side_by_side(works, STEPS, pairs=11)
     ratio = round(1 / times[str(slots)]["speedup"], 3)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     what = f"a training step at N = {slots} over one at N = {SMALL}"
