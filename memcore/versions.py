@@ -143,7 +143,7 @@ class Version:
         store.moved += _distance(path)
         # What going to and fro has cost by now would have paid for a copy: leave one there.
         split = store.moved > store.copy_cost()
-        left = store.copy() if split and newest.holder() is not None else None
+        left = store.split() if split and newest.holder() is not None else None
         for position in range(len(path) - 1, 0, -1):
             path[position - 1].step_back(path[position])
         if split:
@@ -190,7 +190,7 @@ class _Node:
     def copy_out(self) -> None:
         """Leave the journal for buffers of one's own."""
         path = self.path()
-        store = path[-1].owned().copy()
+        store = path[-1].owned().split()
         for node in reversed(path[:-1]):
             assert node.rows is not None
             _put(store.buffers, node.rows, node.lost)
@@ -238,7 +238,11 @@ class _Store:
                 rows = tuple(buffer.index_select(0, edited) for buffer in self.buffers)
                 _put(buffers, edited, rows)
                 copied = _Store(buffers, self.begin, edited)
-        # Versions that led here lead to the copy now.
+        return copied
+
+    def split(self) -> _Store:
+        """A copy for one of the versions that lead here, and for those that lead to it."""
+        copied = self.copy()
         copied._superseded, copied._next_sweep = list(self._superseded), self._next_sweep
         return copied
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from memcore import MemcoreError, sam
 from memcore.errors import check_size
 from memcore.index import Index, check_index
-from memcore.rows import RowMemory
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
 
@@ -62,9 +61,7 @@ class SAMCell:
         """Raise unless ``state`` is one of this memory's, for so many examples."""
         if not isinstance(state, sam.SAMState):
             raise TypeError(f"{name}: expected a SAMState, got {type(state).__name__}")
-        if not isinstance(state.memory, RowMemory):
-            kind = type(state.memory).__name__
-            raise TypeError(f"{name}.memory: expected a RowMemory, got {kind}")
+        sam.check_state(name, state)
         for what, expected, actual in (
             ("shape", [batch_size, self.nr_cells, self.cell_size], list(state.memory.shape)),
             ("dtype", dtype, state.memory.dtype),
@@ -72,7 +69,6 @@ class SAMCell:
         ):
             if expected != actual:
                 raise MemcoreError(f"{name}.memory: expected {what} {expected}, got {actual}")
-        sam.check_state(name, state)
         read = [batch_size, self.read_heads, self.sparse_reads]
         if list(state.read_index.shape) != read:
             raise MemcoreError(

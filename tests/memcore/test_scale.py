@@ -280,6 +280,16 @@ def test_a_held_version_older_than_one_with_its_own_buffers() -> None:
     assert (first.to_tensor() == 1).all()
 
 
+def test_a_clone_has_nothing_to_do_with_the_versions_of_its_original() -> None:
+    """It has a lock of its own, so it may not touch them."""
+    memory = RowMemory.from_tensor(torch.ones(1, 50, WIDTH))
+    held = [memory]
+    for seed in range(20):
+        held.append(held[-1].write(write(50, seed)))
+    store = held[-1].clone()._version._newest()
+    assert store._superseded == []
+
+
 def test_going_back_and_on_again_copies_nothing() -> None:
     """One call a step from the same state, as a search tree does."""
     memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**16)
