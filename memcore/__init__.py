@@ -6,7 +6,7 @@ arguments and the results, and each docstring gives shapes, ranges, invariants, 
 source.
 """
 
-from memcore import dam, dnc, sam
+from memcore import dam, dnc, sam, sdnc
 from memcore.access import erase_and_add, read, read_weighting, write_weighting
 from memcore.allocation import allocation_weighting, retention, usage
 from memcore.content import content_weighting, cosine_similarity
@@ -19,7 +19,14 @@ from memcore.numerics import exclusive_cumulative_product, oneplus, safe_norm
 from memcore.recency import Recency
 from memcore.rows import RowMemory, SparseWrite
 from memcore.sam import SAMInterface, SAMState
-from memcore.sparse_access import sparse_content_weighting, sparse_read, sparse_write_weighting
+from memcore.sdnc import SDNCInterface, SDNCState
+from memcore.sparse_access import (
+    sparse_content_weighting,
+    sparse_read,
+    sparse_read_weighting,
+    sparse_write_weighting,
+)
+from memcore.sparse_linkage import Directional, SparseLinks
 
 __version__ = "0.1.0"
 
@@ -27,12 +34,16 @@ __all__ = [
     "DAMState",
     "DNCInterface",
     "DNCState",
+    "Directional",
     "Index",
     "MemcoreError",
     "Recency",
     "RowMemory",
     "SAMInterface",
     "SAMState",
+    "SDNCInterface",
+    "SDNCState",
+    "SparseLinks",
     "SparseWrite",
     "allocation_weighting",
     "content_weighting",
@@ -51,8 +62,10 @@ __all__ = [
     "retention",
     "safe_norm",
     "sam",
+    "sdnc",
     "sparse_content_weighting",
     "sparse_read",
+    "sparse_read_weighting",
     "sparse_write_weighting",
     "usage",
     "write_weighting",

@@ -14,12 +14,11 @@ from torch import Tensor
 from memcore.errors import (
     MemcoreError,
     check_device,
-    check_examples,
-    check_flags,
     check_size,
     check_slots,
 )
-from memcore.versions import Buffers, Version, array, by_example, lazy_zeros
+from memcore.slot_state import SlotState
+from memcore.versions import Buffers, Version, array, lazy_zeros
 
 __all__ = ["Recency"]
 
@@ -28,7 +27,7 @@ FAN_OUT = 2**FAN_BITS
 NEVER_LEAST = torch.iinfo(torch.int32).max
 
 
-class Recency:
+class Recency(SlotState):
     """When each slot of each example was last accessed; an immutable value like `RowMemory`.
 
     A tree of block minima: level 0 holds the times, each entry of a further level the least of a
@@ -50,9 +49,7 @@ class Recency:
     tensor([1])
     """
 
-    __slots__ = (
-        "_bases", "_first_block", "_layout", "_offsets", "_time", "_version", "batch", "slots",
-    )  # fmt: skip
+    __slots__ = ("_bases", "_first_block", "_layout")
 
     def __init__(
         self, batch: int, slots: int, *, device: torch.device | str | int | None = None
@@ -63,24 +60,17 @@ class Recency:
         self._layout = _Layout(self.slots, device)
         begin = partial(self._layout.begin, self.batch, device)
         with torch.inference_mode(False):
-            self._version = Version(begin(), begin)
-            self._time = torch.zeros(self.batch, 1, dtype=torch.int32, device=device)
-        self._place(torch.arange(self.batch, device=device)[:, None] * self._layout.size)
+            time = torch.zeros(self.batch, 1, dtype=torch.int32, device=device)
+            self._begin(Version(begin(), begin), self._layout.size, (time,))
+
+    def _first(self) -> tuple[Tensor, ...]:
+        return (self._carried[0].new_zeros(1, 1),)
 
     def _place(self, offsets: Tensor) -> Recency:
-        """Take the examples that begin at these entries ``[B, 1]`` of the buffer."""
         with torch.inference_mode(False):
-            self.batch = len(offsets)
-            self._offsets = offsets
             self._first_block = array(offsets.squeeze(1) >> FAN_BITS)
             self._bases = self._layout.bases + array(offsets)  # [levels, B, 1]
-        return self
-
-    def _replace(self, **changes: Any) -> Recency:
-        made = object.__new__(Recency)
-        for name in Recency.__slots__:
-            setattr(made, name, changes[name] if name in changes else getattr(self, name))
-        return made
+            return super()._place(offsets)
 
     def __repr__(self) -> str:
         return f"Recency(batch={self.batch}, slots={self.slots})"
@@ -88,7 +78,7 @@ class Recency:
     @property
     def time(self) -> Int[Tensor, "B"]:
         """Steps of each example ``[B]``, int32, since its beginning."""
-        return self._time.squeeze(1).clone()
+        return self._carried[0].squeeze(1).clone()
 
     def least(self) -> Int[Tensor, "B"]:
         """The slot ``[B]`` accessed longest ago; of several the lowest."""
@@ -135,7 +125,7 @@ class Recency:
             index: ``[B, J]``, as `memcore.versions.array` gives it.
             which: ``[B, J]``, likewise; repeats of a slot must agree.
         """
-        time = self._time + 1
+        time = self._carried[0] + 1
         now = array(time)
         # Where each slot's entry stands at each level, [levels, B, J].
         entries = (index >> self._layout.shifts) + self._bases
@@ -148,7 +138,7 @@ class Recency:
             _renew(times, entries)
 
         rows = torch.as_tensor(entries.reshape(-1))
-        return self._replace(_version=self._version.edit(rows, change), _time=time)
+        return self._replace(_version=self._version.edit(rows, change), _carried=(time,))
 
     def last_access(self) -> Int[Tensor, "B N"]:
         """The step ``[B, N]``, int32, at which each slot was last accessed; 0: never. O(B·N)."""
@@ -211,62 +201,7 @@ class Recency:
             _renew(array(buffers[0]), entries)
 
         version = made._version.edit(torch.as_tensor(entries.reshape(-1)), change)
-        return made._replace(_version=version, _time=time.to(torch.int32).unsqueeze(1))
-
-    def cleared(self, examples: Tensor) -> Recency:
-        """None of the slots of those examples, a bool ``[B]``, accessed: O(slots accessed).
-
-        Raises:
-            TypeError: not a tensor.
-            MemcoreError: not bool, or not ``[B]``.
-        """
-        check_flags("examples", examples, self.batch)
-        edited = self._version.edited()
-        assert edited is not None
-        offsets = self._offsets[examples]
-        entries = (by_example(edited, offsets, self._layout.size) + offsets).flatten()
-
-        def change(buffers: Buffers, lost: Buffers) -> None:
-            # Every entry that an access touches is 0 at the beginning, at each level.
-            buffers[0].index_fill_(0, entries, 0)
-
-        return self._replace(
-            _version=self._version.edit(entries, change),
-            _time=self._time.masked_fill(examples.unsqueeze(1), 0),
-        )
-
-    def select(self, examples: Tensor) -> Recency:
-        """That of some examples, int64 ``[b]``; O(1) as long as none is asked for twice.
-
-        Raises:
-            TypeError: not a tensor.
-            MemcoreError: ``examples`` of another rank or dtype, empty, or out of range.
-        """
-        chosen = check_examples("examples", examples, self.batch)
-        view = self._replace(_time=self._time[examples])._place(self._offsets[examples])
-        if len(set(chosen)) == len(chosen):
-            return view
-        return Recency.from_dict(view.to_dict())
-
-    def narrow(self, count: int) -> Recency:
-        """That of the first ``count`` examples, 1 to B, in O(1)."""
-        if not 1 <= check_size("count", count) <= self.batch:
-            raise MemcoreError(f"count: expected 1 to {self.batch}, got {count}")
-        return self._replace(_time=self._time[:count])._place(self._offsets[:count])
-
-    def widen(self, before: Recency) -> Recency:
-        """Undo `narrow`: all examples of ``before``, those left out as they were."""
-        time = torch.cat([self._time, before._time[self.batch :]])
-        return self._replace(_time=time)._place(before._offsets)
-
-    def __copy__(self) -> Recency:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Recency:
-        return Recency.from_dict(self.to_dict())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Recency.from_dict, (self.to_dict(),)
+        return made._replace(_version=version, _carried=(time.to(torch.int32).unsqueeze(1),))
 
 
 def _renew(times: Any, entries: Any) -> None:

@@ -11,29 +11,28 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from memcore import sparse_state
 from memcore.errors import (
     MemcoreError,
     check_device,
     check_float_dtype,
     check_size,
-    check_slots,
-    check_tensor,
 )
-from memcore.index import Index, Mirror, check_index, index_name, make_index
+from memcore.index import Index, Mirror, check_index, make_index
 from memcore.recency import Recency
-from memcore.rows import RowMemory, SparseWrite
+from memcore.rows import RowMemory
 from memcore.sam_interface import (
     SAMInterface,
     interface_size,
     interface_sizes,
     parse_interface,
 )
-from memcore.sparse_access import sparse_content_weighting, sparse_read, sparse_write_weighting
+from memcore.sparse_access import sparse_content_weighting, sparse_read
+from memcore.sparse_step import access, check_interface, write
 
 __all__ = [
     "SAMInterface",
@@ -44,8 +43,6 @@ __all__ = [
     "parse_interface",
     "step",
 ]
-
-ACCESS_THRESHOLD = 0.005  # δ of Rae et al. 2016
 
 
 class SAMState(NamedTuple):
@@ -155,14 +152,7 @@ def step(state: SAMState, interface: SAMInterface) -> tuple[Float[Tensor, "B R W
 
 def step_unchecked(state: SAMState, interface: SAMInterface) -> tuple[Tensor, SAMState]:
     """`step` for what is known to be right."""
-    least = state.recency.least().unsqueeze(1)
-    write_index = torch.cat([state.read_index.flatten(1), least], dim=1)
-    write_weights = sparse_write_weighting.unchecked(
-        state.read_weights, interface.write_gate, interface.interpolation_gate
-    )
-    add = write_weights.unsqueeze(-1) * interface.write_vector.unsqueeze(1)
-    memory = state.memory.write_unchecked(SparseWrite(least, write_index, add))
-
+    memory, write_index, write_weights = write(state, interface)
     read_index, index = state.index.search(
         memory,
         interface.read_keys.detach(),
@@ -180,126 +170,21 @@ def step_unchecked(state: SAMState, interface: SAMInterface) -> tuple[Tensor, SA
         read_weights=read_weights,
         write_index=write_index,
         write_weights=write_weights,
-        recency=_access(state.recency, write_index, write_weights, read_index, read_weights),
+        recency=access(state.recency, write_index, write_weights, read_index, read_weights),
         index=index,
     )
-
-
-def detach(state: SAMState) -> SAMState:
-    """The same state without its history."""
-    return state._replace(
-        memory=state.memory.detach(),
-        read_weights=state.read_weights.detach(),
-        write_weights=state.write_weights.detach(),
-    )
-
-
-def select(state: SAMState, examples: Int[Tensor, "b"]) -> SAMState:
-    """The state of some examples, in the order asked for.
-
-    O(1) in the slots as long as none is asked for twice; else the rows written are copied.
-
-    Args:
-        state: of a batch.
-        examples: ``[b]``, int64, in [0, B).
-
-    Raises:
-        MemcoreError: ``examples`` of another rank or dtype, empty, or (on a CPU) out of range.
-    """
-    memory = state.memory.select(examples)
-    index = state.index if memory.same_version(state.memory) else state.index.of(memory)
-    return SAMState(
-        memory=memory,
-        read_index=state.read_index[examples],
-        read_weights=state.read_weights[examples],
-        write_index=state.write_index[examples],
-        write_weights=state.write_weights[examples],
-        recency=state.recency.select(examples),
-        index=index,
-    )
-
-
-def to_dict(state: SAMState) -> dict[str, Any]:
-    """Plain tensors, numbers and dictionaries, without history, for ``torch.save``."""
-    plain = detach(state)._asdict()
-    plain["memory"] = state.memory.to_dict()
-    plain["recency"] = state.recency.to_dict()
-    plain["index"] = index_name(state.index.index)
-    return plain
 
 
 def from_dict(saved: dict[str, Any]) -> SAMState:
-    """The state that `to_dict` took apart; its index is made anew.
+    """The state that `memcore.sparse_state.to_dict` took apart.
 
     Raises:
         TypeError: a part of the wrong type.
         MemcoreError: a field is missing, or its sizes do not agree.
     """
-    missing = set(SAMState._fields) - set(saved)
-    if missing:
-        raise MemcoreError(f"saved: expected the fields of a SAMState, missing {sorted(missing)}")
-    memory = RowMemory.from_dict(saved["memory"])
-    batch, slots, width = memory.shape
-    place = {"dtype": memory.dtype, "device": memory.device}
-    index = make_index(saved["index"], batch_size=batch, slots=slots, word_size=width, **place)
-    plain = {name: saved[name] for name in SAMState._fields}
-    plain |= {"memory": memory, "recency": Recency.from_dict(saved["recency"])}
-    state = SAMState(**{**plain, "index": Mirror(index, memory)})
-    check_state("saved", state)
+    state = sparse_state.from_dict(SAMState, saved)
+    sparse_state.check_parts("saved", state)
     return state
-
-
-def _access(
-    recency: Recency,
-    write_index: Tensor,
-    write_weights: Tensor,
-    read_index: Tensor,
-    read_weights: Tensor,
-) -> Recency:
-    slots = _joined(write_index, read_index)
-    weights = _joined(write_weights, read_weights)
-    # A slot that is there several times: the sum of its weights, at each place.
-    same = slots[:, :, None] == slots[:, None, :]
-    accessed = (same * weights[:, None, :]).sum(-1) > ACCESS_THRESHOLD
-    return recency.accessed_unchecked(slots, accessed)
-
-
-def _joined(written: Tensor, read: Tensor) -> Any:
-    """``[B, J]`` and ``[B, R, K]`` side by side, as an array."""
-    written, read = written.detach(), read.detach().flatten(1)
-    if written.device.type == "cpu":
-        return np.concatenate([written.numpy(), read.numpy()], axis=1)
-    return torch.cat([written, read], dim=1)
-
-
-def check_state(name: str, state: SAMState) -> None:
-    """Raise unless the parts of ``state`` fit each other and its memory."""
-    if not isinstance(state.memory, RowMemory):
-        raise TypeError(f"{name}.memory: expected a RowMemory, got {type(state.memory).__name__}")
-    batch, slots, _ = state.memory.shape
-    if not isinstance(state.read_index, Tensor) or state.read_index.dim() != 3:
-        raise MemcoreError(f"{name}.read_index: expected a tensor [B, R, K]")
-    heads, reads = state.read_index.shape[1:]
-    read, written = (batch, heads, reads), (batch, heads * reads + 1)
-    like = state.memory
-    for field, shape, dtype in (
-        ("read_index", read, torch.int64),
-        ("read_weights", read, like.dtype),
-        ("write_index", written, torch.int64),
-        ("write_weights", written, like.dtype),
-    ):
-        value = getattr(state, field)
-        check_tensor(f"{name}.{field}", value, shape, dtype, like.device)
-        if dtype == torch.int64:
-            check_slots(f"{name}.{field}", value.flatten(1), batch, slots)
-    if not isinstance(state.index, Mirror):
-        raise TypeError(f"{name}.index: expected a Mirror, got {type(state.index).__name__}")
-    if not isinstance(state.recency, Recency):
-        raise TypeError(f"{name}.recency: expected a Recency, got {type(state.recency).__name__}")
-    if (state.recency.batch, state.recency.slots) != (batch, slots):
-        raise MemcoreError(
-            f"{name}.recency: expected one of batch {batch} and slots {slots}, got {state.recency}"
-        )
 
 
 def _check(state: object, interface: object) -> None:
@@ -307,14 +192,17 @@ def _check(state: object, interface: object) -> None:
         raise TypeError(f"state: expected a SAMState, got {type(state).__name__}")
     if not isinstance(interface, SAMInterface):
         raise TypeError(f"interface: expected a SAMInterface, got {type(interface).__name__}")
-    check_state("state", state)
+    sparse_state.check_parts("state", state)
+    check_interface(interface, state.memory, interface_shapes(state))
+
+
+def interface_shapes(state: Any) -> dict[str, tuple[int, ...]]:
+    """The shape that each field of a batched `SAMInterface` must have."""
     (batch, _, width), heads = state.memory.shape, state.read_index.shape[1]
-    for field, shape in (
-        ("read_keys", (batch, heads, width)),
-        ("read_strengths", (batch, heads)),
-        ("write_vector", (batch, width)),
-        ("write_gate", (batch,)),
-        ("interpolation_gate", (batch,)),
-    ):
-        value = getattr(interface, field)
-        check_tensor(f"interface.{field}", value, shape, state.memory.dtype, state.memory.device)
+    return {
+        "read_keys": (batch, heads, width),
+        "read_strengths": (batch, heads),
+        "write_vector": (batch, width),
+        "write_gate": (batch,),
+        "interpolation_gate": (batch,),
+    }

@@ -1,4 +1,4 @@
-"""What a controller tells SAM's or DAM's memory at one step.
+"""What a controller tells SAM's, DAM's or the SDNC's memory at one step.
 
 Rae et al. 2016, "Scaling Memory-Augmented Neural Networks with Sparse Reads and Writes" (arXiv
 1610.09027), section 3. Axes: W word size, R read heads.

@@ -13,7 +13,12 @@ from torch import Tensor
 from memcore.errors import checked
 from memcore.numerics import safe_norm
 
-__all__ = ["sparse_content_weighting", "sparse_read", "sparse_write_weighting"]
+__all__ = [
+    "sparse_content_weighting",
+    "sparse_read",
+    "sparse_read_weighting",
+    "sparse_write_weighting",
+]
 
 
 @checked
@@ -99,3 +104,35 @@ def sparse_read(
     tensor([[0.2500, 0.7500]])
     """
     return (read_weights.unsqueeze(-1) * rows).sum(-2)
+
+
+@checked
+def sparse_read_weighting(
+    backward: Float[Tensor, "*batch R L"],
+    content: Float[Tensor, "*batch R K"],
+    forward: Float[Tensor, "*batch R L"],
+    read_modes: Float[Tensor, "*batch R 3"],
+) -> Float[Tensor, "*batch R V"]:
+    """Mix the three ways of a head, side by side: ``[π₁ b, π₂ c, π₃ f]``.
+
+    The sparse form of `read_weighting`: a slot that is found in several ways is there as often,
+    and its weights add up. Graves et al. 2016, Methods, "Read weighting".
+
+    Args:
+        backward: ``[R, K_L]``, each row on the sub-simplex.
+        content: ``[R, K]``, likewise.
+        forward: ``[R, K_L]``, likewise.
+        read_modes: ``[R, 3]``, each row on the simplex: backward, content, forward.
+
+    Returns:
+        ``[R, V]`` with V = K_L + K + K_L, each row on the sub-simplex.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device.
+
+    >>> one, both = torch.ones(1, 1), torch.tensor([[0.5, 0.5]])
+    >>> sparse_read_weighting(one, both, one, torch.tensor([[0.2, 0.4, 0.4]]))
+    tensor([[0.2000, 0.2000, 0.2000, 0.4000]])
+    """
+    first, second, third = read_modes.unsqueeze(-1).unbind(-2)
+    return torch.cat([first * backward, second * content, third * forward], dim=-1)

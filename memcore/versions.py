@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from torch import Tensor
 __all__ = ["Buffers", "Version", "array", "by_example", "lazy_zeros"]
 
 Buffers: TypeAlias = "tuple[Tensor, ...]"  # each [rows, ...], with the same number of rows
+
+Seen = TypeVar("Seen")
 
 SWEEP_AFTER = 64  # superseded versions
 LOG_SLACK = 2**15  # rows
@@ -79,7 +81,7 @@ class Version:
         with self._lock:
             return tuple(buffer.index_select(0, rows) for buffer in self._newest().buffers)
 
-    def look(self, function: Callable[[Buffers], Tensor]) -> Tensor:
+    def look(self, function: Callable[[Buffers], Seen]) -> Seen:
         """What ``function`` makes of the buffers as this version has them; it may not edit them."""
         with self._lock:
             return function(self._newest().buffers)

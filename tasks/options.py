@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from memcore.index import INDEXES
+
 __all__ = ["build_parser", "choose_device"]
 
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamax", "rmsprop", "sgd")
@@ -46,7 +48,7 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
     choose("rnn_type", ("lstm", "gru", "rnn"), "lstm", "controller")
     add("nhid", positive, 64, "width of the controller")
     add("dropout", _number(float, 0, 0.999), 0.0, "between the layers of an RNN")
-    choose("memory_type", ("dnc", "sam", "dam"), "dnc", "memory")
+    choose("memory_type", ("dnc", "sam", "sdnc", "dam"), "dnc", "memory")
     add("nlayer", positive, 1, "controller layers, each of which uses the memory")
     add("nhlayer", positive, 2, "layers of the RNN in each controller layer")
     add("lr", _number(float, 0), 1e-4, "learning rate")
@@ -58,6 +60,7 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
     add("read_heads", positive, 4, "read heads")
     add("sparse_reads", positive, 10, "slots that a head of a sparse memory reads")
     add("temporal_reads", positive, 2, "slots that a head of a sparse memory reads along links")
+    choose("index", tuple(INDEXES), "auto", "what finds the rows that a sparse memory reads")
     add("sequence_max_length", positive, 4, "longest sequence, at first")
     add("curriculum_increment", natural, 0, "by how much the longest sequence grows")
     add("curriculum_freq", positive, 1000, "iterations between growths")

@@ -14,7 +14,7 @@ from checkpoints import load_checkpoint, save_checkpoint
 from interruption import deferred_interrupt
 from options import build_parser, choose_device
 from plots import HeatMapServer, save_memory_picture
-from torch_adapters import DAM, DNC, SAM
+from torch_adapters import DAM, DNC, SAM, SDNC
 from torch_adapters.recurrence import MemoryRNN
 
 __all__ = ["Batch", "Task", "build_model", "build_optimizer", "main"]
@@ -61,16 +61,15 @@ class Task(Protocol):
 
 def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> MemoryRNN:
     """The module that the options describe, on the CPU."""
-    kind = {"dnc": DNC, "sam": SAM, "dam": DAM}[options.memory_type]
+    kinds = {"dnc": DNC, "sam": SAM, "sdnc": SDNC, "dam": DAM}
+    reads = {"sam": ("sparse_reads",), "sdnc": ("sparse_reads", "temporal_reads")}
     sparse: dict[str, Any] = {}
-    if kind is SAM:
-        sparse["sparse_reads"] = min(options.sparse_reads, options.mem_slot)
-        if sparse["sparse_reads"] < options.sparse_reads:
-            print(
-                f"-sparse_reads {options.sparse_reads} is more than there are slots: "
-                f"reduced to {options.mem_slot}"
-            )
-    return kind(
+    for name in reads.get(options.memory_type, ()):
+        asked = getattr(options, name)
+        sparse |= {name: min(asked, options.mem_slot), "index": options.index}
+        if sparse[name] < asked:
+            print(f"-{name} {asked} is more than there are slots: reduced to {options.mem_slot}")
+    return kinds[options.memory_type](
         sizes[0],
         options.nhid,
         output_size=sizes[1],

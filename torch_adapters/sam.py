@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memcore import MemcoreError, sam
-from memcore.errors import check_size
-from memcore.index import Index, check_index
+from memcore import sam, sparse_state
+from memcore.index import Index
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
+from torch_adapters.sparse_cell import SparseCell
 
 __all__ = ["SAM", "SAMCell"]
 
 
 @dataclass(frozen=True)
-class SAMCell:
+class SAMCell(SparseCell[sam.SAMState]):
     """SAM's memory, `memcore.sam`."""
 
     nr_cells: int
@@ -28,25 +28,16 @@ class SAMCell:
     index: str | Index = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("nr_cells", "cell_size", "read_heads", "sparse_reads"):
-            # Frozen: a field can be normalised in this way only.
-            object.__setattr__(self, name, check_size(name, getattr(self, name)))
-        if self.sparse_reads > self.nr_cells:
-            raise MemcoreError(
-                f"sparse_reads: expected at most nr_cells = {self.nr_cells}, "
-                f"got {self.sparse_reads}"
-            )
-        check_index("index", self.index)
+        self._check_sizes("sparse_reads")
 
     @property
     def interface_sizes(self) -> Mapping[str, int]:
         """How many numbers each part of the interface vector takes, in order."""
         return sam.interface_sizes(self.cell_size, self.read_heads)
 
-    @property
-    def read_size(self) -> int:
-        """Length of an example's read vectors."""
-        return self.read_heads * self.cell_size
+    def first_read_index(self, device: torch.device) -> Tensor:
+        """The slots ``[K]`` that each head is on before the first step."""
+        return torch.arange(self.sparse_reads, device=device)
 
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
@@ -61,19 +52,8 @@ class SAMCell:
         """Raise unless ``state`` is one of this memory's, for so many examples."""
         if not isinstance(state, sam.SAMState):
             raise TypeError(f"{name}: expected a SAMState, got {type(state).__name__}")
-        sam.check_state(name, state)
-        for what, expected, actual in (
-            ("shape", [batch_size, self.nr_cells, self.cell_size], list(state.memory.shape)),
-            ("dtype", dtype, state.memory.dtype),
-            ("device", device, state.memory.device),
-        ):
-            if expected != actual:
-                raise MemcoreError(f"{name}.memory: expected {what} {expected}, got {actual}")
-        read = [batch_size, self.read_heads, self.sparse_reads]
-        if list(state.read_index.shape) != read:
-            raise MemcoreError(
-                f"{name}.read_index: expected shape {read}, got {list(state.read_index.shape)}"
-            )
+        sparse_state.check_parts(name, state)
+        self.check_sizes(name, state, batch_size, dtype, device)
 
     def step(self, state: sam.SAMState, interface: Tensor) -> tuple[Tensor, sam.SAMState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
@@ -81,69 +61,6 @@ class SAMCell:
         parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
         reads, state = sam.step_unchecked(state, parsed)
         return reads.flatten(1), state
-
-    def reset(self, state: sam.SAMState, examples: Tensor) -> sam.SAMState:
-        """The state with those examples, a bool tensor ``[B]``, back at the beginning."""
-        flags = examples[:, None, None]
-        first = torch.arange(self.sparse_reads, device=examples.device)
-        return state._replace(
-            memory=state.memory.cleared(examples),
-            read_index=torch.where(flags, first, state.read_index),
-            read_weights=state.read_weights.masked_fill(flags, 0),
-            write_index=state.write_index.masked_fill(examples[:, None], 0),
-            write_weights=state.write_weights.masked_fill(examples[:, None], 0),
-            recency=state.recency.cleared(examples),
-        )
-
-    def take(self, state: sam.SAMState, examples: Tensor) -> sam.SAMState:
-        """The state of those examples, given as a permutation ``[B]`` of the batch."""
-        return sam.select(state, examples)
-
-    def narrow(self, state: sam.SAMState, count: int) -> sam.SAMState:
-        """The state of the first ``count`` examples."""
-        return sam.SAMState(
-            memory=state.memory.narrow(count),
-            read_index=state.read_index[:count],
-            read_weights=state.read_weights[:count],
-            write_index=state.write_index[:count],
-            write_weights=state.write_weights[:count],
-            recency=state.recency.narrow(count),
-            index=state.index,
-        )
-
-    def widen(self, state: sam.SAMState, before: sam.SAMState) -> sam.SAMState:
-        """Undo `narrow`: the examples that it left out, as they were ``before``."""
-
-        def joined(new: Tensor, old: Tensor) -> Tensor:
-            return torch.cat([new, old[len(new) :]])
-
-        return sam.SAMState(
-            memory=state.memory.widen(before.memory),
-            read_index=joined(state.read_index, before.read_index),
-            read_weights=joined(state.read_weights, before.read_weights),
-            write_index=joined(state.write_index, before.write_index),
-            write_weights=joined(state.write_weights, before.write_weights),
-            recency=state.recency.widen(before.recency),
-            index=state.index,
-        )
-
-    def trace(self, state: sam.SAMState, example: int) -> dict[str, Tensor]:
-        """The debug dictionary's row; visible are the slots that the next step can write to."""
-        with torch.no_grad():
-            one = sam.select(state, torch.tensor([example], device=state.read_index.device))
-            visible = torch.cat([one.read_index.flatten(1), one.recency.least()[:, None]], dim=1)
-            dense = one.read_weights.new_zeros(self.read_heads, self.nr_cells)
-            written = dense[0].clone()
-            return {
-                "memory": one.memory.to_tensor().flatten(),
-                "visible_memory": one.memory.read_unchecked(visible).flatten(),
-                "read_positions": visible.flatten(),
-                "read_weights": dense.scatter_add(
-                    1, one.read_index[0], one.read_weights[0]
-                ).flatten(),
-                "write_weights": written.scatter_add(0, one.write_index[0], one.write_weights[0]),
-                "usage": one.recency.last_access().flatten(),
-            }
 
 
 class SAM(MemoryRNN):

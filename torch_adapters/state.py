@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from memcore import MemcoreError, sam
+from memcore import MemcoreError, sam, sdnc, sparse_state
 from memcore.dam import DAMState
 from memcore.dnc import DNCState
 from memcore.sam import SAMState
+from memcore.sdnc import SDNCState
 
 __all__ = [
     "Hidden",
@@ -30,7 +31,8 @@ __all__ = [
 Hidden: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 ModuleState: TypeAlias = "tuple[list[Hidden], Any, Tensor]"
 
-MEMORY_STATES = {kind.__name__: kind for kind in (DAMState, DNCState, SAMState)}
+SPARSE = {SAMState: sam.from_dict, SDNCState: sdnc.from_dict}
+MEMORY_STATES = {kind.__name__: kind for kind in (DAMState, DNCState, *SPARSE)}
 
 
 def map_hidden(function: Callable[[Tensor], Tensor], hidden: Hidden) -> Hidden:
@@ -42,12 +44,12 @@ def map_hidden(function: Callable[[Tensor], Tensor], hidden: Hidden) -> Hidden:
 
 
 def _map_memory(
-    dense: Callable[[Tensor], Tensor], sparse: Callable[[SAMState], SAMState], memory: Any
+    dense: Callable[[Tensor], Tensor], sparse: Callable[[Any], Any], memory: Any
 ) -> Any:
     """Apply ``dense`` to each tensor of a dense memory's state, ``sparse`` to a sparse one's."""
     if isinstance(memory, list):
         return [_map_memory(dense, sparse, layer) for layer in memory]
-    if isinstance(memory, SAMState):
+    if isinstance(memory, tuple(SPARSE)):
         return sparse(memory)
     return type(memory)(*(dense(value) for value in memory))
 
@@ -67,7 +69,7 @@ def detach_state(hx: ModuleState) -> ModuleState:
     hidden, memory, reads = _parts(hx)
     return (
         [map_hidden(Tensor.detach, layer) for layer in hidden],
-        _map_memory(Tensor.detach, sam.detach, memory),
+        _map_memory(Tensor.detach, sparse_state.detach, memory),
         reads.detach(),
     )
 
@@ -106,7 +108,9 @@ def select_state(hx: ModuleState, examples: Tensor | Sequence[int]) -> ModuleSta
         )
     return (
         [map_hidden(lambda state: state[:, chosen], layer) for layer in hidden],
-        _map_memory(lambda value: value[chosen], lambda state: sam.select(state, chosen), memory),
+        _map_memory(
+            lambda value: value[chosen], lambda state: sparse_state.select(state, chosen), memory
+        ),
         reads[chosen],
     )
 
@@ -129,7 +133,9 @@ def state_to_dict(hx: ModuleState) -> dict[str, Any]:
     hidden, memory, reads = _parts(detach_state(hx))
 
     def plain(state: Any) -> dict[str, Any]:
-        fields = sam.to_dict(state) if isinstance(state, SAMState) else state._asdict()
+        fields = (
+            sparse_state.to_dict(state) if isinstance(state, tuple(SPARSE)) else state._asdict()
+        )
         return {"type": type(state).__name__, **fields}
 
     return {
@@ -177,7 +183,7 @@ def _rebuilt(state: Any) -> Any:
             f"saved['memory']: expected a dict of type {' or '.join(sorted(MEMORY_STATES))} with "
             f"its fields, got {type(state).__name__} of type {name!r} with {sorted(fields)}"
         )
-    return sam.from_dict(fields) if kind is SAMState else kind(**fields)
+    return SPARSE[kind](fields) if kind in SPARSE else kind(**fields)
 
 
 def _parts(hx: object) -> ModuleState:
@@ -192,7 +198,7 @@ def _parts(hx: object) -> ModuleState:
         tensors += layer if isinstance(layer, tuple) else [layer]
     for state in memories:
         known = isinstance(state, tuple(MEMORY_STATES.values()))
-        tensors += [] if isinstance(state, SAMState) else state if known else [None]
+        tensors += [] if isinstance(state, tuple(SPARSE)) else state if known else [None]
     if not all(isinstance(value, Tensor) for value in tensors):
         got = ", ".join(type(part).__name__ for part in hx)
         raise TypeError(f"{expected}got a tuple of ({got}) or with such parts")

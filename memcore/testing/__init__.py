@@ -8,6 +8,7 @@ from memcore.testing import oracle, sam_oracle
 from memcore.testing.invariants import (
     assert_dnc_state,
     assert_finite,
+    assert_links,
     assert_sam_state,
     assert_simplex,
     assert_subsimplex,
@@ -17,6 +18,7 @@ from memcore.testing.oracle import complex_step_derivative
 __all__ = [
     "assert_dnc_state",
     "assert_finite",
+    "assert_links",
     "assert_sam_state",
     "assert_simplex",
     "assert_subsimplex",

@@ -7,8 +7,16 @@ from torch import Tensor
 
 from memcore.dnc import DNCState
 from memcore.sam import SAMState
+from memcore.sparse_linkage import SparseLinks
 
-__all__ = ["assert_dnc_state", "assert_finite", "assert_simplex", "assert_subsimplex"]
+__all__ = [
+    "assert_dnc_state",
+    "assert_finite",
+    "assert_links",
+    "assert_sam_state",
+    "assert_simplex",
+    "assert_subsimplex",
+]
 
 
 def _tolerance(tensor: Tensor) -> float:
@@ -60,6 +68,28 @@ def assert_dnc_state(state: DNCState) -> None:
     assert not diagonal.any(), f"link: the diagonal holds {diagonal.abs().max().item()}, not 0"
     columns = state.link.sum(-2) + state.precedence
     _assert_range(columns, "column sums of link plus precedence", 0, 1)
+
+
+def assert_links(links: SparseLinks) -> None:
+    """Assert every invariant of sparse links; O(N²).
+
+    Links in [0, 1] with a diagonal of zeros, at most K_L in each row and column, each row summing
+    to at most 1, and each column together with its slot's precedence summing to at most 1; the
+    precedence on the sub-simplex, on K_L distinct slots.
+    """
+    dense, (on, weights) = links.to_tensor(), links.precedence()
+    assert_subsimplex(dense, "links")
+    assert_subsimplex(weights, "precedence")
+    diagonal = dense.diagonal(dim1=-2, dim2=-1)
+    assert not diagonal.any(), f"links: the diagonal holds {diagonal.abs().max().item()}, not 0"
+    for name, axis in (("row", -1), ("column", -2)):
+        most = int((dense != 0).sum(axis).max())
+        assert most <= links.temporal_reads, f"links: a {name} holds {most} links"
+    assert 0 <= int(on.min()) <= int(on.max()) < links.slots, "precedence: a slot out of range"
+    ascending = on.sort(-1).values
+    assert (ascending[:, 1:] > ascending[:, :-1]).all(), "precedence: a slot is there twice"
+    columns = dense.sum(-2).scatter_add(-1, on, weights)
+    _assert_range(columns, "column sums of links plus precedence", 0, 1)
 
 
 def assert_sam_state(state: SAMState) -> None:

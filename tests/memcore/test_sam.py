@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import memcore
-from memcore import MemcoreError, RowMemory, dam, sam
+from memcore import MemcoreError, RowMemory, dam, sam, sparse_state
 from memcore.index import AllRowsIndex
 from memcore.testing import (
     assert_sam_state,
@@ -323,7 +323,7 @@ def test_beginning_with_a_part_of_another_memory() -> None:
     other, _ = roll(vectors, shape, same)
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     swapped = torch.tensor([1, 0])
-    again, _ = roll(vectors[:, swapped], shape, sam.select(after, swapped))
+    again, _ = roll(vectors[:, swapped], shape, sparse_state.select(after, swapped))
     expected, _ = roll(vectors, shape, after)
     torch.testing.assert_close(again[swapped], expected, rtol=1e-12, atol=1e-12)
 
@@ -332,7 +332,7 @@ def test_a_copy_of_a_part_of_a_state() -> None:
     shape = (12, 3, 2, 3)
     vectors = draw(shape, 3, 0)
     _, state = roll(vectors, shape, begin(shape, 3))
-    part = sam.select(sam.detach(state), torch.tensor([2, 0]))
+    part = sparse_state.select(sparse_state.detach(state), torch.tensor([2, 0]))
     expected, _ = roll(vectors[:, :2], shape, part)
     for one in (copy.deepcopy(part), pickle.loads(pickle.dumps(part))):
         torch.testing.assert_close(roll(vectors[:, :2], shape, one)[0], expected)

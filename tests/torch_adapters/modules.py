@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from memcore import Recency, RowMemory
+from memcore import Recency, RowMemory, SDNCState, SparseLinks
 from memcore.index import Mirror
-from torch_adapters import DAM, DNC, SAM
+from torch_adapters import DAM, DNC, SAM, SDNC
 
 __all__ = [
     "CLOSE",
     "VARIANTS",
     "H",
     "K",
+    "L",
     "N",
     "R",
     "W",
@@ -29,7 +30,7 @@ __all__ = [
     "variants",
 ]
 
-X, H, N, W, R, K = 3, 8, 5, 4, 2, 3
+X, H, N, W, R, K, L = 3, 8, 5, 4, 2, 3, 2
 VARIANTS: dict[str, dict[str, Any]] = {
     "lstm": {},
     "gru": {"rnn_type": "gru"},
@@ -47,19 +48,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "SAM, time first": {"model": SAM, "batch_first": False, "rnn_type": "gru"},
     "SAM, all slots": {"model": SAM, "sparse_reads": N, "independent_linears": True},
     "SAM, many slots": {"model": SAM, "nr_cells": 1000},
+    "SDNC": {"model": SDNC},
+    "SDNC, layers": {"model": SDNC, "num_layers": 3, "num_hidden_layers": 1},
+    "SDNC, own memories": {"model": SDNC, "num_layers": 2, "share_memory": False},
+    "SDNC, all slots": {"model": SDNC, "sparse_reads": N, "temporal_reads": N},
+    "SDNC, many slots": {"model": SDNC, "nr_cells": 1000, "batch_first": False},
     "DAM": {"model": DAM},
     "DAM, own memories": {"model": DAM, "num_layers": 2, "share_memory": False},
 }
 variants = pytest.mark.parametrize("options", VARIANTS.values(), ids=list(VARIANTS))
-every_model = pytest.mark.parametrize("model", [DNC, SAM, DAM])
+every_model = pytest.mark.parametrize("model", [DNC, SAM, SDNC, DAM])
 CLOSE: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12}
 
 
 def build(model: Any = DNC, **options: Any) -> Any:
     torch.manual_seed(0)
     sizes = {"nr_cells": N, "cell_size": W, "read_heads": R, "dtype": torch.float64}
-    if model is SAM:
+    if model in (SAM, SDNC):
         sizes["sparse_reads"] = K
+    if model is SDNC:
+        sizes["temporal_reads"] = L
     return model(X, H, **{**sizes, **options})
 
 
@@ -78,8 +86,19 @@ def leaves(state: Any) -> list[Tensor]:
         return [state.to_tensor()]
     if isinstance(state, Recency):
         return [state.last_access(), state.time]
+    if isinstance(state, SparseLinks):
+        on, weights = state.precedence()
+        dense = weights.new_zeros(state.batch, state.slots).scatter(1, on, weights)
+        return [state.to_tensor(), dense]
     if isinstance(state, Mirror):
         return []
+    if isinstance(state, SDNCState):
+        # Weightings may name their slots in any order.
+        slots = state.memory.shape[1]
+        for name in ("read", "write"):
+            index, weights = getattr(state, f"{name}_index"), getattr(state, f"{name}_weights")
+            dense = weights.new_zeros(*index.shape[:-1], slots).scatter_add(-1, index, weights)
+            state = state._replace(**{f"{name}_index": dense, f"{name}_weights": dense})
     return [leaf for part in state for leaf in leaves(part)]
 
 
