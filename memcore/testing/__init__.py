@@ -1,15 +1,16 @@
 """For those who test addressing, ours or their own: an oracle, assertions and strategies.
 
-`oracle` and `sam_oracle` need NumPy only; the hypothesis strategies need the extra
+`oracle`, `sam_oracle` and `sdnc_oracle` need NumPy only; the hypothesis strategies need the extra
 ``memcore[testing]`` and are imported from `memcore.testing.strategies`.
 """
 
-from memcore.testing import oracle, sam_oracle
+from memcore.testing import oracle, sam_oracle, sdnc_oracle
 from memcore.testing.invariants import (
     assert_dnc_state,
     assert_finite,
     assert_links,
     assert_sam_state,
+    assert_sdnc_state,
     assert_simplex,
     assert_subsimplex,
 )
@@ -20,9 +21,11 @@ __all__ = [
     "assert_finite",
     "assert_links",
     "assert_sam_state",
+    "assert_sdnc_state",
     "assert_simplex",
     "assert_subsimplex",
     "complex_step_derivative",
     "oracle",
     "sam_oracle",
+    "sdnc_oracle",
 ]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from memcore.dnc import DNCState
 from memcore.sam import SAMState
+from memcore.sdnc import SDNCState
 from memcore.sparse_linkage import SparseLinks
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "assert_finite",
     "assert_links",
     "assert_sam_state",
+    "assert_sdnc_state",
     "assert_simplex",
     "assert_subsimplex",
 ]
@@ -98,16 +100,36 @@ def assert_sam_state(state: SAMState) -> None:
     Read weights, unless nothing has been read, on the simplex, on slots that are distinct for each
     head; write weights on the sub-simplex; all slots in [0, N); the rows they are on finite.
     """
-    batch, slots, _ = state.memory.shape
     read = state.recency.time > 0
-    assert_subsimplex(state.read_weights, "read_weights")
-    assert_subsimplex(state.write_weights, "write_weights")
     if read.any():
         assert_simplex(state.read_weights[read], "read_weights")
+    _assert_accesses(state)
+    _assert_distinct(state.read_index)
+
+
+def assert_sdnc_state(state: SDNCState) -> None:
+    """Assert every invariant of an SDNC's state; O(N²) for the links.
+
+    Read and write weights on the sub-simplex; all slots in [0, N), those read by content distinct
+    for each head; the rows they are on finite; the links as `assert_links` says.
+    """
+    _assert_accesses(state)
+    temporal = state.links.temporal_reads
+    _assert_distinct(state.read_index[..., temporal:-temporal])
+    assert_links(state.links)
+
+
+def _assert_accesses(state: SAMState | SDNCState) -> None:
+    batch, slots, _ = state.memory.shape
+    assert_subsimplex(state.read_weights, "read_weights")
+    assert_subsimplex(state.write_weights, "write_weights")
     for name, index in (("read_index", state.read_index), ("write_index", state.write_index)):
         least, most = int(index.min()), int(index.max())
         assert 0 <= least <= most < slots, f"{name}: slots {least} to {most}, not in [0, {slots})"
         assert_finite(state.memory.read(index.reshape(batch, -1)), f"rows of {name}")
-    ascending = state.read_index.sort(-1).values
+
+
+def _assert_distinct(read_index: Tensor) -> None:
+    ascending = read_index.sort(-1).values
     repeated = (ascending[..., 1:] == ascending[..., :-1]).any()
     assert not repeated, "read_index: a head reads a slot twice"

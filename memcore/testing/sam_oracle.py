@@ -14,9 +14,12 @@ from memcore.testing.oracle import Array, Arrays, content_weighting, oneplus, si
 __all__ = [
     "dam_initial_state",
     "dam_step",
+    "sam_access",
+    "sam_content",
     "sam_initial_state",
     "sam_parse_interface",
     "sam_step",
+    "sam_write",
 ]
 
 THRESHOLD = 0.005
@@ -65,46 +68,58 @@ def sam_parse_interface(vector: Array, word_size: int, read_heads: int) -> Array
     return interface
 
 
-def sam_step(state: Arrays, interface: Arrays) -> tuple[Array, Arrays]:
-    """One step of SAM: ``(read vectors [R, W], new state)``. Nothing given is changed."""
-    slots = len(state["last_access"])
-    heads, reads = state["read_weights"].shape
+def sam_write(state: Arrays, interface: Arrays) -> tuple[Array, Array, Array]:
+    """The memory after a step's write, the slots ``[J]`` it went to, and the weights ``[J]``."""
+    slots, heads = len(state["last_access"]), len(state["read_weights"])
     alpha, gamma = interface["write_gate"], interface["interpolation_gate"]
     least = min(range(slots), key=lambda slot: (state["last_access"][slot], slot))
-
-    written = np.zeros(slots) + 0 * alpha
-    for head in range(heads):
-        for read in range(reads):
-            weight = state["read_weights"][head, read] / heads
-            written[state["read_index"][head, read]] += alpha * gamma * weight
-    written[least] += alpha * (1 - gamma)
-
+    index = np.array([*state["read_index"].flatten(), least])
+    weights = np.array([*(alpha * gamma * state["read_weights"].flatten() / heads), 0 * alpha])
+    weights[-1] = alpha * (1 - gamma)
     memory = state["memory"] + 0 * interface["write_vector"]
     memory[least] = 0
-    for slot in range(slots):
-        memory[slot] = memory[slot] + written[slot] * interface["write_vector"]
+    for slot, weight in zip(index, weights, strict=True):
+        memory[slot] = memory[slot] + weight * interface["write_vector"]
+    return memory, index, weights
 
-    accessed = np.real(written).copy()
-    new_index, new_weights, vectors = [], [], []
-    for key, strength in zip(interface["read_keys"], interface["read_strengths"], strict=True):
-        cosines = [_cosine(key, row) for row in memory]
-        rounded = [round(float(np.real(cosine)) * 10_000) for cosine in cosines]
-        best = sorted(range(slots), key=lambda slot: (-rounded[slot], slot))[:reads]
-        weights = softmax(strength * np.array([cosines[slot] for slot in best]))
-        vectors.append(sum(w * memory[slot] for w, slot in zip(weights, best, strict=True)))
-        for weight, slot in zip(weights, best, strict=True):
-            accessed[slot] += np.real(weight)
-        new_index.append(best)
-        new_weights.append(weights)
 
-    time = state["time"] + 1
-    return np.array(vectors), {
-        "memory": memory,
-        "read_index": np.array(new_index),
-        "read_weights": np.array(new_weights),
-        "last_access": np.where(accessed > THRESHOLD, time, state["last_access"]),
-        "time": time,
+def sam_content(
+    memory: Array, key: Array, strength: np.generic, reads: int
+) -> tuple[list[int], Array]:
+    """The slots that a head reads by content, best first, and their weights."""
+    cosines = [_cosine(key, row) for row in memory]
+    rounded = [round(float(np.real(cosine)) * 10_000) for cosine in cosines]
+    best = sorted(range(len(memory)), key=lambda slot: (-rounded[slot], slot))[:reads]
+    return best, softmax(strength * np.array([cosines[slot] for slot in best]))
+
+
+def sam_access(state: Arrays, written: tuple[Array, Array], read: Arrays) -> tuple[Array, Array]:
+    """When each slot was last accessed, and the time, after a step's write and reads."""
+    accessed = np.zeros(len(state["last_access"]))
+    for index, weights in (written, (read["read_index"], read["read_weights"])):
+        np.add.at(accessed, index, np.real(weights))
+    time = np.array(state["time"] + 1)
+    return np.where(accessed > THRESHOLD, time, state["last_access"]), time
+
+
+def sam_step(state: Arrays, interface: Arrays) -> tuple[Array, Arrays]:
+    """One step of SAM: ``(read vectors [R, W], new state)``. Nothing given is changed."""
+    memory, index, weights = sam_write(state, interface)
+    reads = state["read_weights"].shape[1]
+    found = [
+        sam_content(memory, key, strength, reads)
+        for key, strength in zip(interface["read_keys"], interface["read_strengths"], strict=True)
+    ]
+    new = {
+        "read_index": np.array([best for best, _ in found]),
+        "read_weights": np.array([own for _, own in found]),
     }
+    last_access, time = sam_access(state, (index, weights), new)
+    vectors = [
+        sum(weight * memory[slot] for slot, weight in zip(best, own, strict=True))
+        for best, own in found
+    ]
+    return np.array(vectors), {**new, "memory": memory, "last_access": last_access, "time": time}
 
 
 def dam_step(state: Arrays, interface: Arrays) -> tuple[Array, Arrays]:
