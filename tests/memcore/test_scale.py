@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from memcore import Recency, RowMemory, SparseWrite, sam, versions
+from memcore import Recency, RowMemory, SparseLinks, SparseWrite, sam, sdnc, versions
 from memcore.versions import SWEEP_AFTER, Version
 
-BATCH, WIDTH, HEADS, READS = 2, 4, 2, 3
+BATCH, WIDTH, HEADS, READS, TEMPORAL = 2, 4, 2, 3, 2
 # Operations that touch the rows they are told to, however large the tensor is.
-INDEXED = {"index_select", "index_copy_", "index_fill_", "index_add_"}
+INDEXED = {"index_select", "index_copy_", "index_fill_", "index_add_", "index", "index_put_"}
 VIEWS = {"alias", "detach", "view", "_unsafe_view", "slice", "expand", "t", "transpose"}
 
 
@@ -63,55 +63,63 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def train(state: sam.SAMState, steps: int = 6) -> Tensor:
+both_models = pytest.mark.parametrize("model", [sam, sdnc], ids=["SAM", "SDNC"])
+
+
+def train(model: Any, state: Any, steps: int = 6) -> Tensor:
     """Forward and backward; the interface vectors' gradient."""
     generator = torch.Generator().manual_seed(0)
-    size = sam.interface_size(WIDTH, HEADS)
+    size = model.interface_size(WIDTH, HEADS)
     vectors = torch.randn(steps, BATCH, size, generator=generator).requires_grad_()
     total = torch.zeros(())
     for vector in vectors:
-        interface = torch.func.vmap(lambda v: sam.parse_interface(v, WIDTH, HEADS))(vector)
-        reads, state = sam.step(state, interface)
+        interface = torch.func.vmap(lambda v: model.parse_interface(v, WIDTH, HEADS))(vector)
+        reads, state = model.step(state, interface)
         total = total + reads.square().sum()
     return torch.autograd.grad(total, vectors)[0]
 
 
-def begin(slots: int) -> sam.SAMState:
-    return sam.init_state(BATCH, slots, WIDTH, HEADS, READS)
+def begin(model: Any, slots: int) -> Any:
+    sizes = (READS,) if model is sam else (READS, TEMPORAL)
+    return model.init_state(BATCH, slots, WIDTH, HEADS, *sizes)
 
 
-def test_only_indexing_operations_see_the_whole_memory() -> None:
+@both_models
+def test_only_indexing_operations_see_the_whole_memory(model: Any) -> None:
     slots = 2**14
-    state = begin(slots)
+    state = begin(model, slots)
     with BigOperations(slots) as seen:
-        train(state)
+        train(model, state)
     assert "index_select" in seen.names
     assert seen.names <= INDEXED | VIEWS, seen.names
 
 
-def test_a_step_makes_as_many_elements_for_any_number_of_slots() -> None:
+@both_models
+def test_a_step_makes_as_many_elements_for_any_number_of_slots(model: Any) -> None:
     counts = []
     for slots in (2**15, 2**20):
-        state = begin(slots)
+        state = begin(model, slots)
         with MadeElements() as made:
-            train(state)
+            train(model, state)
         counts.append(made.count)
     # A level more in the tree of the recency.
     assert counts[1] <= 1.05 * counts[0]
 
 
-def test_pages_touched_do_not_grow_with_the_slots() -> None:
+@both_models
+def test_pages_touched_do_not_grow_with_the_slots(model: Any) -> None:
     """Making the state included; this sees what is done in NumPy too."""
     faults = []
     for slots in (2**15, 2**15, 2**23):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        train(begin(slots))
+        train(model, begin(model, slots))
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     pages = BATCH * 2**23 * WIDTH * 4 // resource.getpagesize()
     assert faults[2] - faults[1] < pages / 50, faults
 
 
-def test_bytes_kept_for_backward_do_not_grow_with_the_slots() -> None:
+@both_models
+def test_bytes_kept_for_backward_do_not_grow_with_the_slots(model: Any) -> None:
     kept = []
     for slots in (2**12, 2**20):
         sizes: dict[int, int] = {}
@@ -121,7 +129,7 @@ def test_bytes_kept_for_backward_do_not_grow_with_the_slots() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            train(begin(slots))
+            train(model, begin(model, slots))
         kept.append(sum(sizes.values()))
     assert kept[1] <= 1.05 * kept[0]
 
@@ -304,15 +312,21 @@ def test_going_back_and_on_again_copies_nothing() -> None:
 def test_a_copy_of_a_lazy_memory_costs_the_rows_written() -> None:
     memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**22).write(write(2**22, 0))
     recency = Recency(1, 2**22).accessed(torch.tensor([[5]]), torch.tensor([[True]]))
+    links = SparseLinks(1, 2**22, 2)
+    for slot in (7, 2**21):
+        links = links.written(torch.tensor([[slot]]), torch.ones(1, 1))
     with BigOperations(2**22) as seen:
         copied = memory.clone()
         cleared = copied.cleared(torch.tensor([True]))
         empty = recency.cleared(torch.tensor([True]))
+        unlinked = links.cleared(torch.tensor([True]))
     assert seen.names <= INDEXED | VIEWS | {"frombuffer"}, seen.names
     index = write(2**22, 0).index
     assert torch.equal(copied.read(index), memory.read(index))
     assert not cleared.read(index).any()
     assert empty.least().tolist() == [0]
+    assert links.to_dict()["rows"].tolist() == [7, 2**21]
+    assert not len(unlinked.to_dict()["rows"])
 
 
 def test_the_log_of_edited_rows_stays_in_proportion_to_them() -> None:

@@ -304,7 +304,7 @@ def test_loading() -> None:
     for memory in ({"type": "NTMState"}, {"type": ["DNCState"]}, None, hx[2]):
         with refuses(
             MemcoreError,
-            "saved['memory']: expected a dict of type DAMState or DNCState or SAMState or SDNCState",
+            "saved['memory']: expected a dict of type DAMState or DNCState or SAMState or SDNC",
         ):
             state_from_dict({**saved, "memory": memory})
     with refuses(MemcoreError, "saved['controller_hidden']: expected a list, got NoneType"):
