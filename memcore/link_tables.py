@@ -19,7 +19,15 @@ from torch import Tensor
 from memcore.errors import MemcoreError
 from memcore.versions import Buffers, lazy_zeros
 
-__all__ = ["LinkWrite", "check_tables", "empty_tables", "held", "largest_totals"]
+__all__ = [
+    "LinkWrite",
+    "check_tables",
+    "empty_tables",
+    "held",
+    "largest_totals",
+    "rows_at",
+    "rows_of",
+]
 
 SLOT_BITS = 40
 
@@ -34,25 +42,33 @@ def empty_tables(rows: int, reads: int, dtype: torch.dtype, device: torch.device
     )
 
 
-def held(
-    before: Tensor, value: Tensor, named: Tensor, column: Tensor, offsets: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What the rows that a column names hold of it.
+def rows_at(table: Tensor, rows: Tensor) -> Tensor:
+    """``table[rows]``, in half the time of that."""
+    return table.index_select(0, rows.flatten()).view(*rows.shape, *table.shape[1:])
+
+
+def held(before: Tensor, value: Tensor, rows: Tensor, column: Tensor) -> Tensor:
+    """What rows hold of a column: their entries ``[..., C, K]``, 0 where another's.
 
     Args:
         before: the table.
         value: the table.
-        named: ``[..., C]``, slots by 1 too high, 0: none.
-        column: ``[...]``, the slot whose column it is.
-        offsets: where each example begins, to be added to ``[..., C]``.
-
-    Returns:
-        The rows ``[..., C]``, and of each its entries ``[..., C, K]``, 0 where another's.
+        rows: ``[..., C]``, of the tables.
+        column: ``[..., 1]``, int32, the slot whose column it is, by 1 too high.
     """
-    rows = (named - 1).clamp_(min=0) + offsets
-    mine = before[rows] == column[..., None, None] + 1
-    mine &= (named > 0).unsqueeze(-1)
-    return rows, value[rows].mul_(mine)
+    others = rows_at(before, rows) != column.unsqueeze(-1)
+    return rows_at(value, rows).masked_fill_(others, 0)
+
+
+def rows_of(named: Tensor, column: Tensor, offsets: Tensor) -> Tensor:
+    """The rows that a column names; where none, the column's own, which holds no link to itself.
+
+    Args:
+        named: ``[..., C]``, int32, slots by 1 too high, 0: none.
+        column: ``[..., 1]``, int32, likewise, the slot whose column it is.
+        offsets: where each example begins in the tables.
+    """
+    return torch.where(named > 0, named, column) + (offsets - 1)
 
 
 class LinkWrite:
@@ -61,7 +77,7 @@ class LinkWrite:
     Args:
         index: ``[B, J]``, int64, the slots written; repeats add up.
         weights: ``[B, J]``.
-        on: ``[B, K]``, the slots that the precedence is on.
+        on: ``[B, K]``, int64, the slots that the precedence is on.
         precedence: ``[B, K]``.
         offsets: ``[B, 1]``, where each example begins in the tables.
     """
@@ -69,55 +85,59 @@ class LinkWrite:
     def __init__(
         self, index: Tensor, weights: Tensor, on: Tensor, precedence: Tensor, offsets: Tensor
     ) -> None:
-        self._index, self._weights, self._offsets = index, weights, offsets
-        self._on, self._precedence = on, precedence
-        self._written, self._preceding = index + offsets, on + offsets
+        self._weights, self._precedence, self._offsets = weights, precedence, offsets
+        slots = torch.cat([index, on], 1)
+        sizes = [index.shape[1], on.shape[1]]
+        self._touched = slots + offsets
+        self._written, self._preceding = self._touched.split(sizes, 1)
+        # As the tables name them: by 1 too high.
+        self._slots = (slots + 1).int()
+        self._index, self._on = self._slots.split(sizes, 1)
 
     def columns(self, buffers: Buffers) -> Tensor:
         """The columns of the slots written and of those of the precedence, ``[B, J + K, K]``."""
-        return buffers[2][torch.cat([self._written, self._preceding], 1)]
+        return rows_at(buffers[2], self._touched)
 
     def rows(self, columns: Tensor) -> Tensor:
         """All rows of the tables that the write touches, ``[n]``, given those columns."""
-        self._columns_written, self._columns_on = columns.split(
-            [self._index.shape[1], self._on.shape[1]], 1
-        )
-        holders = (columns.flatten(1) - 1).clamp_(min=0) + self._offsets
-        return torch.cat([self._written, self._preceding, holders], 1).flatten()
+        self._columns_on = columns[:, self._index.shape[1] :]
+        self._holders = rows_of(columns, self._slots.unsqueeze(-1), self._offsets.unsqueeze(-1))
+        return torch.cat([self._touched.flatten(), self._holders.flatten()])
 
     def change(self, buffers: Buffers, lost: Buffers) -> None:
         """Edit the tables in place."""
         before, value, after, place = buffers
         self._add_up(place)
-        old = before[self._written], value[self._written]
+        old = rows_at(before, self._written), rows_at(value, self._written)
         self._decay_columns(before, value)
         self._renew_rows(before, value, place, *old)
         self._renew_columns(before, value, after)
 
     def _add_up(self, place: Tensor) -> None:
         """Total the weights of each slot; one of its repeats is to stand for it."""
-        flat = self._written.flatten()
-        number = torch.arange(len(flat), device=flat.device)
-        place[flat] = number.int()
-        chosen = place[flat].long()
-        sums = torch.zeros_like(self._weights).flatten()
+        flat = self._flat = self._written.flatten()
+        number = torch.arange(len(flat), dtype=torch.int32, device=flat.device)
+        place[flat] = number
+        chosen = place.index_select(0, flat)
+        sums = self._weights.new_zeros(len(flat))
         self._sums = sums.index_add_(0, chosen, self._weights.flatten())
-        self._total = self._sums[chosen].view_as(self._weights)
-        self._stands = (chosen == number).view_as(self._index)
+        self._total = self._sums.index_select(0, chosen).view_as(self._weights)
+        self._repeats = (chosen != number).view_as(self._weights)
+        self._once = self._total.masked_fill(self._repeats, 0)
 
-    def _weight_of(self, slots: Tensor, place: Tensor) -> Tensor:
-        """The weights that slots ``[B, n]``, by 1 too high, are written with."""
-        rows = slots - 1 + self._offsets
-        chosen = place[rows].clamp_(max=self._written.numel() - 1).long()
-        return self._sums[chosen] * (self._written.flatten()[chosen] == rows)
+    def _weight_of(self, named: Tensor, place: Tensor) -> Tensor:
+        """The weights that slots ``[B, J, K]``, by 1 too high, are written with."""
+        rows = (named + (self._offsets - 1).unsqueeze(-1)).clamp_(min=0).flatten()
+        chosen = place.index_select(0, rows).clamp_(max=len(self._flat) - 1)
+        weights = self._sums.index_select(0, chosen)
+        return weights.masked_fill_(self._flat.index_select(0, chosen) != rows, 0).view_as(named)
 
     def _decay_columns(self, before: Tensor, value: Tensor) -> None:
         """Take ``w_j L[i, j]`` from the links to each slot j written, wherever they stand."""
-        rows, entries = held(
-            before, value, self._columns_written, self._index, self._offsets[:, :, None]
-        )
-        weight = -self._total * self._stands
-        value.index_add_(0, rows.flatten(), entries.mul_(weight[..., None, None]).flatten(0, 2))
+        rows = self._holders[:, : self._index.shape[1]]
+        entries = held(before, value, rows, self._index.unsqueeze(-1))
+        lost = entries.mul_(self._once.neg()[..., None, None])
+        value.index_add_(0, rows.flatten(), lost.flatten(0, 2))
 
     def _renew_rows(
         self, before: Tensor, value: Tensor, place: Tensor, named: Tensor, held: Tensor
@@ -127,15 +147,16 @@ class LinkWrite:
         Repeats of a slot compute, and write, the same row.
         """
         total, on = self._total.unsqueeze(-1), self._on.unsqueeze(1)
-        lost = self._weight_of(named.flatten(1), place).view_as(held).add_(total)
+        lost = self._weight_of(named, place).add_(total)
         gained = total * self._precedence.unsqueeze(1)
-        same = named.unsqueeze(-1) == (on + 1).unsqueeze(2)  # [B, J, K, K]
-        kept = (1 - lost).clamp_(min=0) * held + (same * gained.unsqueeze(2)).sum(-1)
-        known = same.any(2).logical_or_(on == self._index.unsqueeze(-1))
-        values = torch.cat([kept, gained.masked_fill_(known, 0)], -1)
-        names = torch.cat([named, (on + 1).int().expand_as(named)], -1)
+        other = named.unsqueeze(-1) != on.unsqueeze(2)  # [B, J, K, K]
+        kept = lost.neg_().add_(1).clamp_(min=0).mul_(held)
+        kept += gained.unsqueeze(2).masked_fill(other, 0).sum(-1)
+        new = other.all(2).logical_and_(on != self._index.unsqueeze(-1))
+        values = torch.cat([kept, gained.mul_(new)], -1)
+        names = torch.cat([named, on.expand_as(named)], -1)
         names, values, _ = largest(names, values, held.shape[-1])
-        before[self._written] = names.mul_(values > 0).int()
+        before[self._written] = names.masked_fill_(values <= 0, 0)
         value[self._written] = values
 
     def _renew_columns(self, before: Tensor, value: Tensor, after: Tensor) -> None:
@@ -143,27 +164,29 @@ class LinkWrite:
 
         What a column drops is deleted from its row.
         """
-        named, slots = self._columns_on, (self._index + 1).int()
-        new = (slots[:, :, None, None] == named.unsqueeze(1)).any(-1).logical_not_()  # [B, J, K]
-        new &= self._stands.unsqueeze(-1)
-        candidates = torch.cat([named, (new * slots.unsqueeze(-1)).mT], -1)
-        rows, entries = held(before, value, candidates, self._on, self._offsets[:, :, None])
+        count, named = self._index.shape[1], self._columns_on
+        known = (self._index[:, None, :, None] == named.unsqueeze(2)).any(-1)  # [B, K, J]
+        known |= self._repeats.unsqueeze(1)
+        new = self._index.unsqueeze(1).masked_fill(known, 0)
+        added = rows_of(new, self._on.unsqueeze(-1), self._offsets.unsqueeze(-1))
+        rows = torch.cat([self._holders[:, count:], added], -1)
+        entries = held(before, value, rows, self._on.unsqueeze(-1))
         values = entries.sum(-1)
-        names, kept, chosen = largest(candidates, values, named.shape[-1])
-        after[self._preceding] = names.mul_(kept > 0).int()
+        names, kept, chosen = largest(torch.cat([named, new], -1), values, named.shape[-1])
+        after[self._preceding] = names.masked_fill_(kept <= 0, 0)
         dropped = torch.full_like(values, -1).scatter_(-1, chosen, 0)
         value.index_add_(0, rows.flatten(), entries.mul_(dropped.unsqueeze(-1)).flatten(0, 2))
 
     def precedence(self) -> tuple[Tensor, Tensor]:
         """The precedence after the write: slots ``[B, K]``, distinct, and weights."""
         same = self._index.unsqueeze(2) == self._on.unsqueeze(1)
-        weights = self._total * self._stands
         remaining = (1 - self._weights.sum(-1, keepdim=True)).clamp_(min=0) * self._precedence
-        remaining += (same * weights.unsqueeze(-1)).sum(1)
-        new = weights.masked_fill(same.any(-1) | ~self._stands, -1)
-        slots, values = torch.cat([self._on, self._index], -1), torch.cat([remaining, new], -1)
+        remaining += self._once.unsqueeze(-1).masked_fill(~same, 0).sum(1)
+        new = self._once.masked_fill(same.any(-1) | self._repeats, -1)
+        values = torch.cat([remaining, new], -1)
+        slots = torch.cat([self._on, self._index], -1)
         slots, values, _ = largest(slots, values, remaining.shape[-1])
-        return slots, values
+        return slots.long().sub_(1), values
 
 
 def largest(slots: Tensor, values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,13 +201,13 @@ def largest(slots: Tensor, values: Tensor, count: int) -> tuple[Tensor, Tensor, 
         count: at most n.
 
     Returns:
-        Slots ``[..., count]``, int64, their values, descending, and their places in ``n``.
+        Slots ``[..., count]``, their values, descending, and their places in ``n``.
     """
     # One integer ranks by value, then by slot; the bits of a positive float rank as it does.
     ranks = values.float().view(torch.int32).long().bitwise_right_shift_(8)
     ranks = ranks.bitwise_left_shift_(SLOT_BITS).sub_(slots)
     chosen = ranks.topk(count, -1).indices
-    return slots.gather(-1, chosen).long(), values.gather(-1, chosen), chosen
+    return slots.gather(-1, chosen), values.gather(-1, chosen), chosen
 
 
 def largest_totals(slots: Tensor, values: Tensor, count: int) -> tuple[Tensor, Tensor]:

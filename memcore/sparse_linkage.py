@@ -23,7 +23,15 @@ from memcore.errors import (
     check_slots,
     check_tensor,
 )
-from memcore.link_tables import LinkWrite, check_tables, empty_tables, held, largest_totals
+from memcore.link_tables import (
+    LinkWrite,
+    check_tables,
+    empty_tables,
+    held,
+    largest_totals,
+    rows_at,
+    rows_of,
+)
 from memcore.slot_state import SlotState
 from memcore.versions import Buffers, Version
 
@@ -178,11 +186,11 @@ class SparseLinks(SlotState):
         def follow(buffers: Buffers) -> tuple[Tensor, Tensor]:
             before, value, after, _ = buffers
             rows = index + self._offsets.unsqueeze(-1)
-            named = after[rows]
-            offsets = self._offsets[:, :, None, None]
-            entering = held(before, value, named, index, offsets)[1].sum(-1)
-            slots = torch.stack([before[rows], named])
-            values = torch.stack([value[rows], entering]).mul_(weights)
+            named, column = rows_at(after, rows), (index + 1).int().unsqueeze(-1)
+            holders = rows_of(named, column, self._offsets[:, :, None, None])
+            entering = held(before, value, holders, column).sum(-1)
+            slots = torch.stack([rows_at(before, rows), named])
+            values = torch.stack([rows_at(value, rows), entering]).mul_(weights)
             return slots.flatten(-2), values.flatten(-2)
 
         slots, values = largest_totals(*self._version.look(follow), self.temporal_reads)
