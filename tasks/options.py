@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from memcore.index import INDEXES
+from memcore import MemcoreError
+from memcore.index import check_index
 
 __all__ = ["build_parser", "choose_device"]
 
@@ -25,6 +26,14 @@ def _number(kind: Callable[[str], float], low: float, high: float = float("inf")
 
     parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
     return parse
+
+
+def _index(text: str) -> str:
+    try:
+        check_index("index", text.lower())
+    except (MemcoreError, ImportError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text.lower()
 
 
 def build_parser(description: str, **defaults: object) -> argparse.ArgumentParser:
@@ -60,7 +69,9 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
     add("read_heads", positive, 4, "read heads")
     add("sparse_reads", positive, 10, "slots that a head of a sparse memory reads")
     add("temporal_reads", positive, 2, "slots that a head of a sparse memory reads along links")
-    choose("index", tuple(INDEXES), "auto", "what finds the rows that a sparse memory reads")
+    add(
+        "index", _index, "auto", "what finds the rows of a sparse memory: auto, exact, faiss, flann"
+    )
     add("sequence_max_length", positive, 4, "longest sequence, at first")
     add("curriculum_increment", natural, 0, "by how much the longest sequence grows")
     add("curriculum_freq", positive, 1000, "iterations between growths")

@@ -21,6 +21,7 @@ HEAT_MAPS = {
     "usage": ("Usage", "mem_slot"),
     "visible_memory": ("Visible Memory", "visible_slot * mem_size"),
     "read_positions": ("Read Positions", "visible_slot"),
+    "rev_link_matrix": ("Reverse Link Matrix", "visible_slot * visible_slot"),
 }
 
 

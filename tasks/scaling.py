@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from torch_adapters import DAM, DNC, SAM
+from torch_adapters import DAM, DNC, SAM, SDNC
 from torch_adapters.recurrence import MemoryRNN
 
 __all__ = ["Row", "kept_for_backward", "main", "measure"]
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     kept_bytes_a_step: int  # by autograd, after the forward pass
 
 
-KINDS: dict[str, type[MemoryRNN]] = {"sam": SAM, "dam": DAM, "dnc": DNC}
+KINDS: dict[str, type[MemoryRNN]] = {"sam": SAM, "sdnc": SDNC, "dam": DAM, "dnc": DNC}
 
 
 def build(memory: str, slots: int, word_size: int, read_heads: int) -> MemoryRNN:
@@ -46,7 +46,7 @@ def build(memory: str, slots: int, word_size: int, read_heads: int) -> MemoryRNN
 
 def estimate(memory: str, slots: int, word_size: int, read_heads: int) -> int:
     """About what a step keeps for backward, to leave out what would not fit."""
-    if memory == "sam":
+    if memory in ("sam", "sdnc"):
         return 0
     # Copies of the memory, of the weightings and, in the DNC, of the links.
     return 4 * slots * (4 * word_size + 6 * read_heads + (8 * slots if memory == "dnc" else 0))

@@ -12,7 +12,7 @@ import pytest
 
 import memcore
 from options import build_parser
-from torch_adapters import DNC, SAM
+from torch_adapters import DNC, SDNC
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_the_table_of_operations_is_complete() -> None:
 
 
 def test_the_table_of_arguments_is_complete() -> None:
-    for function in (DNC.__init__, SAM.__init__, DNC.forward):
+    for function in (DNC.__init__, SDNC.__init__, DNC.forward):
         for name in list(inspect.signature(function).parameters)[1:]:
             assert re.search(rf"^\|.*`{name}`.*\|", README, flags=re.MULTILINE), name
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 import memcore
-from memcore import dam, dnc, sam
+from memcore import dam, dnc, sam, sdnc
 
-SLOTS, WORDS, HEADS, READS = 5, 3, 2, 3
+SLOTS, WORDS, HEADS, READS, TEMPORAL = 5, 3, 2, 3, 2
 
 
 class Draw:
@@ -56,6 +56,9 @@ class Draw:
     def sam_interface_vector(self) -> Tensor:
         return self.real(sam.interface_size(WORDS, HEADS))
 
+    def sdnc_interface_vector(self) -> Tensor:
+        return self.real(sdnc.interface_size(WORDS, HEADS))
+
     def interface_vector(self) -> Tensor:
         return self.real(dnc.interface_size(WORDS, HEADS))
 
@@ -71,6 +74,10 @@ def step(vector: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
 
 def parse_sam(vector: Tensor) -> sam.SAMInterface:
     return sam.parse_interface(vector, WORDS, HEADS)
+
+
+def parse_sdnc(vector: Tensor) -> sdnc.SDNCInterface:
+    return sdnc.parse_interface(vector, WORDS, HEADS)
 
 
 def step_dam(vector: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -135,9 +142,19 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[Draw], tuple[Tensor, .
         memcore.sparse_read,
         lambda d: (d.real(HEADS, READS, WORDS), d.weights(HEADS, READS)),
     ),
+    "sparse_read_weighting": (
+        memcore.sparse_read_weighting,
+        lambda d: (
+            d.weights(HEADS, TEMPORAL),
+            d.weights(HEADS, READS),
+            d.weights(HEADS, TEMPORAL),
+            d.weights(HEADS, 3),
+        ),
+    ),
     "parse_interface": (parse, lambda d: (d.interface_vector(),)),
     "step": (step, lambda d: (d.interface_vector(), *d.state())),
     "sam.parse_interface": (parse_sam, lambda d: (d.sam_interface_vector(),)),
+    "sdnc.parse_interface": (parse_sdnc, lambda d: (d.sdnc_interface_vector(),)),
     "dam.step": (step_dam, lambda d: (d.sam_interface_vector(), *d.dam_state())),
 }
 FUNCTIONS = {name for name in memcore.__all__ if callable(getattr(memcore, name))}
@@ -167,7 +184,14 @@ def test_the_registry_holds_every_public_function() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["sparse_write_weighting", "sparse_content_weighting", "sparse_read", "sam.parse_interface"],
+    [
+        "sparse_write_weighting",
+        "sparse_content_weighting",
+        "sparse_read_weighting",
+        "sparse_read",
+        "sam.parse_interface",
+        "sdnc.parse_interface",
+    ],
 )
 def test_unchecked_forms_that_take_a_batch_equal_vmap(name: str) -> None:
     operation, draw = OPERATIONS[name]
@@ -175,6 +199,7 @@ def test_unchecked_forms_that_take_a_batch_equal_vmap(name: str) -> None:
     stacked = tuple(torch.stack(part) for part in zip(*examples, strict=True))
     unchecked = {
         "sam.parse_interface": lambda v: sam.parse_interface.unchecked(v, WORDS, HEADS),
+        "sdnc.parse_interface": lambda v: sdnc.parse_interface.unchecked(v, WORDS, HEADS),
     }.get(name) or operation.unchecked  # pyright: ignore[reportFunctionMemberAccess]
     for one, other in zip(outputs(unchecked(*stacked)), outputs(vmap(operation)(*stacked)),
                           strict=True):  # fmt: skip

@@ -56,7 +56,7 @@ def test_the_script_as_typed(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("checkpoints/*.unfinished"))
 
 
-@pytest.mark.parametrize("memory", ["sam", "dam"])
+@pytest.mark.parametrize("memory", ["sam", "sdnc", "dam"])
 def test_the_other_memories(
     tmp_path: Path, memory: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,7 +65,7 @@ def test_the_other_memories(
     main(CopyTask(), "", [*SMALL, *folder, "-memory_type", memory, "-iterations", "6"])
     printed = capsys.readouterr().out
     note = "-sparse_reads 10 is more than there are slots: reduced to 4"
-    assert (note in printed) == (memory == "sam")
+    assert (note in printed) == (memory != "dam")
     path = tmp_path / f"copy_{memory}.pt"
     assert path.with_suffix(".png").exists()
     main(CopyTask(), "", ["-resume", str(path), "-iterations", "10"])
@@ -75,6 +75,7 @@ def test_the_other_memories(
 LEARNING = {
     "dnc": "-iterations 5000 -read_heads 1 -mem_size 16",
     "sam": "-iterations 10000 -memory_type sam -mem_slot 64 -sparse_reads 4",
+    "sdnc": "-iterations 10000 -memory_type sdnc -mem_slot 64 -sparse_reads 4",
 }
 
 
