@@ -172,8 +172,9 @@ class LinkWrite:
         rows = torch.cat([self._holders[:, count:], added], -1)
         entries = held(before, value, rows, self._on.unsqueeze(-1))
         values = entries.sum(-1)
-        names, kept, chosen = largest(torch.cat([named, new], -1), values, named.shape[-1])
-        after[self._preceding] = names.masked_fill_(kept <= 0, 0)
+        # That a column names a row without a link to it does no harm.
+        names, _, chosen = largest(torch.cat([named, new], -1), values, named.shape[-1])
+        after[self._preceding] = names
         dropped = torch.full_like(values, -1).scatter_(-1, chosen, 0)
         value.index_add_(0, rows.flatten(), entries.mul_(dropped.unsqueeze(-1)).flatten(0, 2))
 
