@@ -150,7 +150,8 @@ class LinkWrite:
         lost = self._weight_of(named, place).add_(total)
         gained = total * self._precedence.unsqueeze(1)
         other = named.unsqueeze(-1) != on.unsqueeze(2)  # [B, J, K, K]
-        kept = lost.neg_().add_(1).clamp_(min=0).mul_(held)
+        # Where rounding makes this negative, one of the K ≥ 0 that are gained is larger.
+        kept = lost.neg_().add_(1).mul_(held)
         kept += gained.unsqueeze(2).masked_fill(other, 0).sum(-1)
         new = other.all(2).logical_and_(on != self._index.unsqueeze(-1))
         values = torch.cat([kept, gained.mul_(new)], -1)

@@ -244,16 +244,6 @@ def test_copies() -> None:
     assert not torch.equal(changed[0], changed[1])
 
 
-def test_weights_that_sum_to_more_than_one_by_rounding() -> None:
-    links = SparseLinks(1, 3, 2)
-    for slot in (0, 1):
-        links = links.written(torch.tensor([[slot]]), torch.ones(1, 1))
-    links = links.written(torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.50000006]]))
-    again = SparseLinks.from_dict(links.to_dict())
-    assert torch.equal(again.to_tensor(), links.to_tensor())
-    assert_links(again)
-
-
 def test_an_example_does_not_depend_on_its_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     together = SparseLinks(4, 20, 3)
