@@ -5,6 +5,7 @@
 """
 
 from memcore.testing import oracle, sam_oracle, sdnc_oracle
+from memcore.testing.index_contract import check_index
 from memcore.testing.invariants import (
     assert_dnc_state,
     assert_finite,
@@ -24,6 +25,7 @@ __all__ = [
     "assert_sdnc_state",
     "assert_simplex",
     "assert_subsimplex",
+    "check_index",
     "complex_step_derivative",
     "oracle",
     "sam_oracle",

@@ -5,14 +5,29 @@ from __future__ import annotations
 import copy
 import pickle
 import random
+import re
+import subprocess
+import sys
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from memcore import Index, MemcoreError, RowMemory, SparseWrite, make_index
-from memcore.index import AllRowsIndex, Mirror, WrittenRowsIndex, index_name
+from index_cases import refuses_bad_input
+from memcore import Index, MemcoreError, RowMemory, SparseWrite, make_index, sam, testing
+from memcore.index import (
+    AllRowsIndex,
+    AutoIndex,
+    Mirror,
+    WrittenRowsIndex,
+    auto,
+    check_index,
+    index_name,
+)
+from memcore.index.checks import check_search, check_update
+from memcore.index.libraries import PACKAGES
 
 every_kind = pytest.mark.parametrize("kind", [WrittenRowsIndex, AllRowsIndex])
 
@@ -129,14 +144,87 @@ def test_two_lines_get_an_index_each() -> None:
 
 def test_make_index() -> None:
     sizes: dict[str, Any] = {"batch_size": 2, "slots": 5, "word_size": 3}
-    index = make_index("auto", **sizes)
-    assert isinstance(index, Index)
-    assert index_name(index) == "exact"
+    for name in ("auto", "exact"):
+        index = make_index(name, **sizes)
+        assert isinstance(index, Index)
+        assert index_name(index) == name
+        assert index_name(index.empty(3)) == index_name(copy.deepcopy(index)) == name
     own = make_index(AllRowsIndex(1, 5, 3), **sizes)
     assert own.search(torch.zeros(2, 1, 3), 2).shape == (2, 1, 2)
-    with pytest.raises(MemcoreError, match="name: expected one of auto, exact, got 'annoy'"):
+    with pytest.raises(
+        MemcoreError, match="name: expected one of auto, exact, faiss, flann, got 'annoy'"
+    ):
         make_index("annoy", **sizes)
     with pytest.raises(MemcoreError, match="slots: expected an int of at least 1, got 0"):
         make_index("exact", **{**sizes, "slots": 0})
-    with pytest.raises(TypeError, match="trees"):
+    with pytest.raises(TypeError, match="'exact': it has none, got 'trees'"):
         make_index("exact", **sizes, trees=4)
+    with pytest.raises(TypeError, match="'faiss': expected one of probes, seed, got 'trees'"):
+        make_index("faiss", **sizes, trees=4)
+
+
+@pytest.mark.parametrize("name", ["faiss", "flann"])
+def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGES[name], None)
+    message = re.escape(f"pip install 'memcore[{name}]'")
+    for make in (check_index, sam_with):
+        with pytest.raises(ImportError, match=message) as caught:
+            make("index", name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ImportError, match=message):
+        make_index(name, batch_size=1, slots=5, word_size=3)
+
+
+def sam_with(argument: str, name: str) -> None:
+    assert argument == "index"
+    sam.init_state(1, 5, 3, 1, 2, index=name)
+
+
+def test_auto_is_exact_without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in PACKAGES.values():
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(auto, "BREAK_EVEN", {"faiss": 4, "flann": 4})
+    index = AutoIndex(1, 50, 3)
+    index.reset(RowMemory.from_tensor(torch.randn(1, 50, 3)))
+    assert isinstance(index.index, WrittenRowsIndex)
+    testing.check_index(partial(make_index, "auto"))
+
+
+def test_nothing_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, torch, memcore\n"
+        "state = memcore.sam.init_state(1, 50, 3, 1, 2)\n"
+        "memcore.make_index('exact', batch_size=1, slots=5, word_size=3)\n"
+        "assert not {'faiss', 'pyflann'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@every_kind
+def test_bad_input_changes_nothing(kind: Any) -> None:
+    refuses_bad_input(kind(2, 5, 3))
+
+
+def test_the_rank_is_checked() -> None:
+    sizes, place = (2, 5, 3), (torch.float32, torch.device("cpu"))
+    with pytest.raises(MemcoreError, match=re.escape("keys: expected shape [2, R, 3], got [2, 3]")):
+        check_search(sizes, *place, torch.zeros(2, 3), 1, None)
+    with pytest.raises(MemcoreError, match=re.escape("keys: expected shape [1, R, 3]")):
+        check_search(sizes, *place, torch.zeros(2, 1, 3), 1, torch.tensor([1]))
+    with pytest.raises(TypeError, match="keys: expected a torch.Tensor, got list"):
+        check_search(sizes, *place, [], 1, None)
+    with pytest.raises(TypeError, match="k: expected an int, got float"):
+        check_search(sizes, *place, torch.zeros(2, 1, 3), 1.0, None)
+    with pytest.raises(MemcoreError, match=re.escape("index: expected shape [2, J], got [2]")):
+        check_update(sizes, *place, torch.zeros(2).long(), torch.zeros(2, 1, 3), None)
+    with pytest.raises(TypeError, match="rows: expected a torch.Tensor, got int"):
+        check_update(sizes, *place, torch.zeros(2).long(), 1, None)
+
+
+@every_kind
+def test_it_keeps_the_contract(kind: Any) -> None:
+    testing.check_index(
+        lambda batch_size, slots, word_size, **place: kind(batch_size, slots, word_size, **place),
+        recall=1.0,
+        dtype=torch.float64,
+    )
