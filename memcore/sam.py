@@ -22,7 +22,7 @@ from memcore.errors import (
     check_float_dtype,
     check_size,
 )
-from memcore.index import Index, Mirror, check_index, make_index
+from memcore.index import Index, Mirror, check_choice, make_index
 from memcore.recency import Recency
 from memcore.rows import RowMemory
 from memcore.sam_interface import (
@@ -95,7 +95,7 @@ def init_state(
     heads, reads = check_size("read_heads", read_heads), check_size("sparse_reads", sparse_reads)
     check_float_dtype("dtype", dtype)
     check_device("device", device)
-    check_index("index", index)
+    check_choice("index", index)
     if reads > slots:
         raise MemcoreError(f"sparse_reads: expected at most slots = {slots}, got {reads}")
     if memory is None:

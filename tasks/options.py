@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from memcore import MemcoreError
-from memcore.index import check_index
+from memcore.index import check_choice
 
 __all__ = ["build_parser", "choose_device"]
 
@@ -30,7 +30,7 @@ def _number(kind: Callable[[str], float], low: float, high: float = float("inf")
 
 def _index(text: str) -> str:
     try:
-        check_index("index", text.lower())
+        check_choice("index", text.lower())
     except (MemcoreError, ImportError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text.lower()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memcore import MemcoreError, sparse_state
 from memcore.errors import check_size
-from memcore.index import Index, check_index
+from memcore.index import Index, check_choice
 
 __all__ = ["SparseCell"]
 
@@ -36,7 +36,7 @@ class SparseCell(ABC, Generic[State]):
                     f"{name}: expected at most nr_cells = {self.nr_cells}, "
                     f"got {getattr(self, name)}"
                 )
-        check_index("index", self.index)
+        check_choice("index", self.index)
 
     @property
     def read_size(self) -> int:

@@ -22,7 +22,7 @@ from memcore.index.libraries import PACKAGES, library
 from memcore.index.mirror import Mirror
 from memcore.index.protocol import Index
 
-__all__ = ["Index", "Mirror", "check_index", "index_name", "make_index"]
+__all__ = ["Index", "Mirror", "check_choice", "index_name", "make_index"]
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "auto": (),
@@ -61,16 +61,20 @@ MAKERS: dict[str, Callable[..., Index]] = {
 }
 
 
-def check_index(argument: str, index: object) -> None:
+def check_choice(argument: str, index: object) -> None:
     """Raise, naming the argument, unless `make_index` can make something of ``index``.
 
     A package that it needs is imported.
     """
+    _check_name(argument, index)
+    if isinstance(index, str) and index in PACKAGES:
+        library(index)
+
+
+def _check_name(argument: str, index: object) -> None:
     if isinstance(index, str):
         if index not in MAKERS:
             raise MemcoreError(f"{argument}: expected one of {', '.join(MAKERS)}, got {index!r}")
-        if index in PACKAGES:
-            library(index)
     elif not isinstance(index, Index):
         raise TypeError(f"{argument}: expected a str or an Index, got {type(index).__name__}")
 
@@ -106,7 +110,7 @@ def make_index(
         MemcoreError: an unknown name, a size below 1, another dtype, or a device not there.
         ImportError: the package that the index needs is not installed.
     """
-    check_index("name", name)
+    check_choice("name", name)
     if not isinstance(name, str):
         return name.empty(check_size("batch_size", batch_size))
     check_size("batch_size", batch_size)

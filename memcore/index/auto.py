@@ -18,8 +18,11 @@ from memcore.rows import RowMemory
 
 __all__ = ["AutoIndex"]
 
-# Rows of an example from which the other is faster than exact search.
-BREAK_EVEN = {"faiss": 8192, "flann": 16384}
+# Rows of an example from which the other is faster than exact search. A step of SAM (17 rows of 32
+# updated, 4 keys) in ms on 2 cores, exact, FAISS and FLANN: of one example 0.33, 0.48, 0.64 at 4096
+# rows, 0.41, 0.45, 0.78 at 8192, 0.86, 0.57, 1.6 at 16384, 1.6, 0.48, 1.0 at 32768; of eight 2.5,
+# 1.2, 4.2 at 4096 and 3.6, 1.0, 5.2 at 8192 (tests/benchmarks/index.py).
+BREAK_EVEN = {"faiss": 8192, "flann": 32768}
 MAKE: dict[str, Callable[..., FaissIndex | FlannIndex]] = {
     "faiss": FaissIndex,
     "flann": FlannIndex,

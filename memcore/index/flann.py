@@ -50,7 +50,7 @@ class FlannIndex:
         word_size: W.
         dtype: of the rows; computed in float32.
         device: where the rows are.
-        checks: rows that a search of the tree looks at.
+        checks: rows that a search of the tree looks at; half their root where that is more.
         seed: of the trees.
 
     Raises:
@@ -133,7 +133,7 @@ class FlannIndex:
         self._unwritten.place[slots + example * self._shape[1]] = IN_TREE
         self._unwritten.wrote(own)
         self._slots[example] = slots
-        self._trees[example] = Tree(rows, self._checks, self._seed)
+        self._trees[example] = Tree(rows, max(self._checks, int(len(rows) ** 0.5) // 2), self._seed)
 
     def update(
         self,

@@ -23,7 +23,7 @@ from memcore.index import (
     Mirror,
     WrittenRowsIndex,
     auto,
-    check_index,
+    check_choice,
     index_name,
 )
 from memcore.index.checks import check_search, check_update
@@ -167,7 +167,7 @@ def test_make_index() -> None:
 def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
     message = re.escape(f"pip install 'memcore[{name}]'")
-    for make in (check_index, sam_with):
+    for make in (check_choice, sam_with):
         with pytest.raises(ImportError, match=message) as caught:
             make("index", name)
         assert "\n" not in str(caught.value)

@@ -301,7 +301,7 @@ def test_composing_your_own() -> None:
         ((2, 3, 4, 1, 4), {}, "sparse_reads: expected at most slots = 3, got 4"),
         ((2, 3, 4, 1, 0), {}, "sparse_reads: expected an int of at least 1, got 0"),
         ((0, 3, 4, 1, 1), {}, "batch: expected an int of at least 1, got 0"),
-        ((2, 3, 4, 1, 1), {"index": "annoy"}, "index: expected one of auto, exact, got 'annoy'"),
+        ((2, 3, 4, 1, 1), {"index": "annoy"}, "index: expected one of auto, exact, faiss, flann"),
         ((2, 3, 4, 1, 1), {"memory": RowMemory.filled(torch.zeros(4), 2, 5)},
          "memory: expected shape \\[2, 3, 4\\], got \\[2, 5, 4\\]"),
         ((2, 3, 4, 1, 1), {"memory": RowMemory.filled(torch.zeros(4).double(), 2, 3)},

@@ -186,7 +186,7 @@ def test_a_trace_of_a_large_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -
         ({"sparse_reads": 6}, MemcoreError, "sparse_reads: expected at most nr_cells = 5, got"),
         ({"sparse_reads": 0}, MemcoreError, "sparse_reads: expected an int of at least 1, got 0"),
         ({"sparse_reads": 1.5}, TypeError, "sparse_reads: expected an int, got float"),
-        ({"index": "annoy"}, MemcoreError, "index: expected one of auto, exact, got 'annoy'"),
+        ({"index": "annoy"}, MemcoreError, "index: expected one of auto, exact, faiss, flann"),
         ({"index": 3}, TypeError, "index: expected a str or an Index, got int"),
         ({"nr_cells": 0}, MemcoreError, "nr_cells: expected an int of at least 1, got 0"),
     ],
