@@ -102,15 +102,16 @@ def make_index(
         dtype: of the rows, float32 or float64.
         device: where the rows are.
         **options: those of the index. FAISS: ``probes`` (16), how many inverted lists are
-            searched for a key, ``seed`` (0) of their training. FLANN: ``checks`` (256), how many
-            rows of its tree are looked at for a key, ``seed`` (0). The others have none.
+            searched for a key, ``seed`` (0) of their training. FLANN: ``checks`` (256, or half the
+            root of the rows if that is more), how many rows of its tree are looked at for a key,
+            ``seed`` (0). The others have none.
 
     Raises:
         TypeError: an argument of the wrong type, or an option that the index does not have.
         MemcoreError: an unknown name, a size below 1, another dtype, or a device not there.
         ImportError: the package that the index needs is not installed.
     """
-    check_choice("name", name)
+    _check_name("name", name)
     if not isinstance(name, str):
         return name.empty(check_size("batch_size", batch_size))
     check_size("batch_size", batch_size)
