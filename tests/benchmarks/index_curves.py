@@ -70,9 +70,10 @@ def main() -> None:
     parser.add_argument("-iterations", type=int, default=1500)
     parser.add_argument("-filled", type=int, nargs="+", default=[0, 2**14])
     parser.add_argument("-batch", type=int, default=[32, 4], nargs="+")
+    parser.add_argument("-threads", type=int, default=2, help="of torch")
     parser.add_argument("-out", type=Path, default=Path("index_curves"))
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     curves: dict[tuple[int, str], list[float]] = {}
     for filled, batch in zip(options.filled, options.batch, strict=True):
         for index in INDEXES:
