@@ -104,13 +104,15 @@ def against_length() -> list[dict[str, Any]]:
                 taken.append((time.perf_counter() - begin) / steps * 1e3)
             times[name].append(median(taken))
     ratios = [b / a for a, b in zip(times["short"], times["long"], strict=True)]
-    kept = [kept_for_backward(work) / steps for work, steps in ((long, 10_000), (short, 100))]
+    # The profiler that counts bytes would take gigabytes itself for 10,000 steps.
+    thousand = sequence(module, 1, 1000)
+    kept = [kept_for_backward(work) / steps for work, steps in ((thousand, 1000), (short, 100))]
     what = "SAM, a step of 10,000 over one of 100"
     return [
         {"what": f"{what}, time", "target": "<= 1.2", "reached": round(median(ratios), 3),
          "ms_a_step": times},
-        {"what": f"{what}, memory kept", "target": "<= 1.2", "reached": round(kept[0] / kept[1], 3),
-         "bytes_a_step": [round(count) for count in kept]},
+        {"what": "SAM, a step of 1,000 over one of 100, memory kept", "target": "<= 1.2",
+         "reached": round(kept[0] / kept[1], 3), "bytes_a_step": [round(count) for count in kept]},
     ]  # fmt: skip
 
 
