@@ -2,43 +2,117 @@
 
 from __future__ import annotations
 
+import io
 import os
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["Before", "before", "load_checkpoint", "save_checkpoint", "write_whole"]
 
-FORMAT = "memcore task checkpoint, version 1"
+KIND = "memcore task checkpoint, version "
+FORMAT = KIND + "2"
+PARTS = {"task", "options", "iteration", "model", "optimizer", "scheduler", "curriculum", "random"}
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+class Before(Enum):
+    """What becomes of the file that a checkpoint replaces, and of the one before that."""
+
+    ROTATE = "it becomes the one before"
+    KEEP = "it is dropped, the one before stays"
+    DROP = "both are dropped"
+
+
+class _RefusedError(Exception):
+    """A checkpoint that cannot be gone on from, and why."""
+
+
+def before(path: Path) -> Path:
+    """Where the checkpoint before the one at ``path`` is."""
+    return path.with_suffix(".previous.pt")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or leave what stood there; ends the program with one line if it cannot."""
+    try:
+        os.replace(_unfinished(path, content), path)
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror or error}") from None
+
+
+def _unfinished(path: Path, content: bytes) -> Path:
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return unfinished
+
+
+def save_checkpoint(path: Path, content: dict[str, Any], then: Before = Before.ROTATE) -> None:
     """Write a dictionary of tensors and plain values.
 
-    What stood there before is replaced only once the new file is complete.
+    Whenever the process is killed, a whole checkpoint is at ``path`` or at ``before(path)``, if one
+    was at ``path``. Ends the program with one line if it cannot be written.
+
+    Args:
+        path: where it goes.
+        content: what it holds.
+        then: what becomes of the checkpoints that are there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    with open(unfinished, "wb") as file:
-        torch.save({"format": FORMAT, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    whole = io.BytesIO()  # the disk then fails with an OSError, not with one of torch
+    try:
+        torch.save({"format": FORMAT, **content}, whole)
+        unfinished = _unfinished(path, whole.getvalue())
+        if then is Before.ROTATE and path.exists():
+            os.replace(path, before(path))
+        elif then is Before.DROP:
+            before(path).unlink(missing_ok=True)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror or error}; no checkpoint was written") from None
 
 
-def load_checkpoint(path: Path, task: str) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote; ends the program with one line if it cannot."""
+def load_checkpoint(path: Path, task: str) -> tuple[Path, dict[str, Any]]:
+    """Read what `save_checkpoint` wrote, or else the one before it.
+
+    Returns:
+        Which file it was and what it holds; ends the program with one line if neither can be used.
+    """
+    try:
+        return path, _read(path, task)
+    except _RefusedError as refused:
+        reason = refused
+    second = before(path)
+    try:
+        content = _read(second, task)
+    except _RefusedError as refused:
+        also = f"; the one before it, {second.name}: {refused}" if second.exists() else ""
+        raise SystemExit(f"-resume {path}: {reason}{also}") from None
+    print(f"-resume {path}: {reason}; taking the one before it, {second}")
+    return second, content
+
+
+def _read(path: Path, task: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise SystemExit(f"-resume {path}: no such file") from None
+        raise _RefusedError("no such file") from None
     except Exception as error:  # whatever bytes a foreign file may hold
-        raise SystemExit(
-            f"-resume {path}: not a readable checkpoint ({type(error).__name__})"
-        ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SystemExit(f"-resume {path}: not a checkpoint of these tasks")
-    if content["task"] != task:
-        raise SystemExit(f"-resume {path}: a checkpoint of the {content['task']} task, not {task}")
+        raise _RefusedError(f"not a readable checkpoint ({type(error).__name__})") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(found, str) or not found.startswith(KIND):
+        raise _RefusedError("not a checkpoint of these tasks")
+    if found != FORMAT:
+        raise _RefusedError(f"a {found}, of which this program reads only version 2")
+    if content.get("task") != task:
+        raise _RefusedError(f"a checkpoint of the {content.get('task')} task, not {task}")
+    if not content.keys() >= PARTS:
+        raise _RefusedError("not a whole checkpoint")
     return content

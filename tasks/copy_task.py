@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training import Batch, main
+from training import Batch, Task, main
 
 __all__ = ["CopyTask"]
 
 
-class CopyTask:
+class CopyTask(Task):
     """Bits in, an end flag, as many blank steps; the same bits are due in the blank steps."""
 
     name = "copy"
-    metric = "bit error"
+    metrics = ("bit error",)
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """The bits and the flag in, the bits out."""
@@ -39,10 +39,10 @@ class CopyTask:
         """Cross entropy of the last L steps, per bit."""
         return binary_cross_entropy_with_logits(output[:, -target.shape[1] :], target)
 
-    def error(self, output: Tensor, target: Tensor) -> float:
+    def score(self, output: Tensor, target: Tensor) -> tuple[float]:
         """Share of wrong bits in the last L steps."""
         guessed = output[:, -target.shape[1] :] > 0
-        return (guessed != target.bool()).float().mean().item()
+        return ((guessed != target.bool()).float().mean().item(),)
 
     def show(self, output: Tensor) -> Tensor:
         """The probability of each bit."""

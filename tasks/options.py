@@ -10,13 +10,16 @@ import torch
 
 from memcore import MemcoreError
 from memcore.index import check_choice
+from task import AddOption
 
-__all__ = ["build_parser", "choose_device"]
+__all__ = ["build_parser", "choose_device", "number"]
 
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamax", "rmsprop", "sgd")
 
 
-def _number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable:
+def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable:
+    """A kind of option: an int or a float from ``low`` to ``high``, both allowed."""
+
     def parse(text: str) -> float:
         value = kind(text)
         if not low <= value <= high:
@@ -36,14 +39,19 @@ def _index(text: str) -> str:
     return text.lower()
 
 
-def build_parser(description: str, **defaults: object) -> argparse.ArgumentParser:
-    """A parser with every option, with one dash or two; ``defaults`` are the task's own."""
+def build_parser(
+    description: str, add_options: Callable[[AddOption], None] | None = None, **defaults: object
+) -> argparse.ArgumentParser:
+    """A parser with every option, with one dash or two.
+
+    ``add_options`` adds those of the task alone, ``defaults`` are the task's own.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    positive, natural, anything = _number(int, 1), _number(int, 0), _number(int, -1)
+    positive, natural, anything = number(int, 1), number(int, 0), number(int, -1)
 
     def add(name: str, kind: Callable, default: object, help: str) -> None:
         parser.add_argument(f"-{name}", f"--{name}", type=kind, default=default, help=help)
@@ -53,16 +61,20 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
             f"-{name}", f"--{name}", choices=choices, default=default, type=str.lower, help=help
         )
 
-    add("input_size", _number(int, 2), 6, "width of the input")
+    def switch(name: str, help: str) -> None:
+        parser.add_argument(f"-{name}", f"--{name}", action="store_true", help=help)
+
+    add("input_size", number(int, 2), 6, "width of the input")
     choose("rnn_type", ("lstm", "gru", "rnn"), "lstm", "controller")
     add("nhid", positive, 64, "width of the controller")
-    add("dropout", _number(float, 0, 0.999), 0.0, "between the layers of an RNN")
+    add("dropout", number(float, 0, 0.999), 0.0, "between the layers of an RNN")
     choose("memory_type", ("dnc", "sam", "sdnc", "dam"), "dnc", "memory")
     add("nlayer", positive, 1, "controller layers, each of which uses the memory")
     add("nhlayer", positive, 2, "layers of the RNN in each controller layer")
-    add("lr", _number(float, 0), 1e-4, "learning rate")
+    add("lr", number(float, 0), 1e-4, "learning rate")
+    choose("scheduler", ("none", "cosine", "linear"), "none", "learning rate over the iterations")
     choose("optim", OPTIMIZERS, "adam", "optimizer")
-    add("clip", _number(float, 0), 50.0, "largest norm of the gradient; 0: any")
+    add("clip", number(float, 0), 50.0, "largest norm of the gradient; 0: any")
     add("batch_size", positive, 100, "examples a batch")
     add("mem_size", positive, 20, "width of a slot")
     add("mem_slot", positive, 16, "slots of the memory")
@@ -73,23 +85,31 @@ def build_parser(description: str, **defaults: object) -> argparse.ArgumentParse
         "index", _index, "auto", "what finds the rows of a sparse memory: auto, exact, faiss, flann"
     )
     add("sequence_max_length", positive, 4, "longest sequence, at first")
-    add("curriculum_increment", natural, 0, "by how much the longest sequence grows")
-    add("curriculum_freq", positive, 1000, "iterations between growths")
+    choose("curriculum", ("linear", "exponential"), "linear", "how the longest sequence grows")
+    add("curriculum_increment", natural, 0, "linear: by how much it grows")
+    add("curriculum_freq", positive, 1000, "linear: iterations between growths")
+    add("curriculum_threshold", number(float, 0), 0.01, "exponential: it doubles below this loss")
+    add(
+        "curriculum_window", positive, 100, "exponential: iterations that the loss is averaged over"
+    )
+    add("curriculum_limit", natural, 0, "where it stops growing; 0: nowhere")
     add("cuda", anything, -1, "CUDA device; -1: the CPU")
     add("iterations", natural, 100_000, "iterations at the most")
     add("summarize_freq", positive, 100, "iterations between summaries")
     add("check_freq", positive, 100, "iterations between checkpoints")
-    parser.add_argument(
-        "-visdom", "--visdom", action="store_true", help="send heat maps to a visdom server"
-    )
-    add("seed", _number(int, 0, 2**62), 0, "seed of parameters and data")
+    switch("tensorboard", "write the metrics for TensorBoard too")
+    switch("visdom", "send heat maps to a visdom server")
+    add("visdom_port", number(int, 1, 65535), 8097, "port of the visdom server on this machine")
+    add("seed", number(int, 0, 2**62), 0, "seed of parameters and data")
     add(
         "checkpoint_dir",
         Path,
         Path("checkpoints"),
-        "folder for checkpoint and picture",
+        "folder for checkpoints, metrics and pictures",
     )
     add("resume", Path, None, "checkpoint to go on from; its options become the defaults")
+    if add_options is not None:
+        add_options(add)
     parser.set_defaults(**defaults)
     return parser
 

@@ -1,14 +1,18 @@
-"""What people look at: a picture of the learned memory use, and heat maps on a visdom server."""
+"""What people look at: pictures of learning and of memory use, heat maps on a visdom server."""
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-__all__ = ["HeatMapServer", "save_memory_picture"]
+__all__ = ["HeatMapServer", "save_curve_picture", "save_memory_picture"]
 
 # Title and axis of each heat map, as users of pytorch-dnc know them.
 HEAT_MAPS = {
@@ -78,6 +82,65 @@ def save_memory_picture(
     print(f"picture: {path}")
 
 
+def save_curve_picture(path: Path, title: str, columns: dict[str, np.ndarray], metric: str) -> None:
+    """Draw loss, metric and, if it changes, the longest length over the iterations.
+
+    Args:
+        path: where the PNG goes.
+        title: the task and its memory.
+        columns: of the metrics file, by name.
+        metric: the metric to draw.
+    """
+    iterations = columns["iteration"]
+    if not iterations.size:
+        print("no learning curve: nothing was trained")
+        return
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no learning curve: matplotlib is not installed (pip install 'memcore[viz]')")
+        return
+    width = max(1, len(iterations) // 50)
+    level = columns["level"]
+    grows = level.min() < level.max()
+    figure = Figure(figsize=(8, 6.5 if grows else 4.8), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}: learning curve, mean over {width} iterations")
+    axes = figure.subplots(2 + grows, 1, sharex=True, squeeze=False)[:, 0]
+    for axis, name in zip(axes, ("loss", metric), strict=False):
+        values = columns[name]
+        axis.plot(iterations, values, color="lightsteelblue", linewidth=0.5)
+        axis.plot(iterations[width - 1 :], _running_mean(values, width), color="C0")
+        axis.set_ylabel(name)
+        axis.grid(alpha=0.3)
+    smooth = _running_mean(columns["loss"], width)
+    if smooth.min() > 0 and smooth.max() > 10 * smooth.min():
+        axes[0].set_yscale("log")
+    if grows:
+        axes[2].step(iterations, level, where="mid", color="C1")
+        axes[2].set_ylabel("longest length")
+        axes[2].grid(alpha=0.3)
+    axes[-1].set_xlabel("iteration")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"agg.path.chunksize": 10_000}):  # else long curves exceed a limit of Agg
+        figure.savefig(path, dpi=110)
+    print(f"picture: {path}")
+
+
+def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    return np.convolve(values, np.full(width, 1 / width), mode="valid")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what visdom has to warn of in its own code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class HeatMapServer:
     """A visdom server that shows the debug dictionary."""
 
@@ -85,31 +148,35 @@ class HeatMapServer:
         self._connection = connection
 
     @classmethod
-    def connect(cls, server: str = "http://localhost", port: int = 8097) -> HeatMapServer | None:
+    def connect(cls, port: int, server: str = "http://localhost") -> HeatMapServer | None:
         """The running server, or None and one line that says why not."""
+        logging.getLogger("visdom").setLevel(logging.ERROR)
         try:
-            import visdom  # pyright: ignore[reportMissingImports]
+            with _quiet():
+                import visdom  # pyright: ignore[reportMissingImports]
         except ImportError:
             print("-visdom: visdom is not installed, training goes on without heat maps")
             return None
         try:
-            return cls(
-                visdom.Visdom(
+            with _quiet():
+                connection = visdom.Visdom(
                     server=server, port=port, use_incoming_socket=False, raise_exceptions=True
                 )
-            )
+            if connection.win_exists("memory") is None:  # whatever answers is not visdom
+                raise ConnectionError
         except OSError:  # of which ConnectionError is one
             print(
-                f"-visdom: no server at {server}:{port} (start one: python -m visdom.server), "
-                "training goes on without heat maps"
+                f"-visdom: no server at {server}:{port} (start one: python -m visdom.server "
+                f"-port {port}), training goes on without heat maps"
             )
             return None
+        return cls(connection)
 
     def send(self, trace: dict[str, np.ndarray], iteration: int, loss: float) -> bool:
         """Show each entry of the debug dictionary in a window; False once the server is gone."""
         try:
             for name, values in trace.items():
-                title, axis = HEAT_MAPS[name]
+                title, axis = HEAT_MAPS.get(name, (name, name))
                 self._connection.heatmap(
                     values,
                     win=name,

@@ -9,7 +9,8 @@ import torch
 
 from copy_task import CopyTask
 from options import build_parser
-from training import Run, main
+from run import Run
+from training import main
 
 __all__ = ["SMALL", "run", "train"]
 

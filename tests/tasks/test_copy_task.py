@@ -35,16 +35,17 @@ def test_error_counts_wrong_bits_of_the_last_steps() -> None:
     task = CopyTask()
     target = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])
     logits = torch.tensor([[[9.0, 9.0], [-9, 9], [9, 9], [5, -5], [5, 5]]])
-    assert task.error(logits, target) == 0
-    assert task.error(-logits, target) == 1
+    assert task.score(logits, target) == (0,)
+    assert task.score(-logits, target) == (1,)
     logits[0, -1, 0] *= -1
-    assert task.error(logits, target) == 0.25
+    assert task.score(logits, target) == (0.25,)
     assert task.loss(logits, target) > 1
 
 
 def test_the_script_as_typed(tmp_path: Path) -> None:
     """Summary, checkpoint, generalization and picture, in a process of its own."""
-    command = [sys.executable, "-W", "error", str(SCRIPT), *SMALL, "-iterations", "10"]
+    command = [sys.executable, "-W", "error", str(SCRIPT), *SMALL]
+    command += ["-iterations", "10", "-tensorboard"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "iteration 10: loss 0." in done.stdout
     assert "bit error by length (trained up to 3):" in done.stdout

@@ -43,7 +43,7 @@ def test_visdom_gets_the_trace_at_every_summary(
             sent.append(iteration)
             return len(sent) < 2
 
-    monkeypatch.setattr(HeatMapServer, "connect", classmethod(lambda _: Server()))
+    monkeypatch.setattr(HeatMapServer, "connect", classmethod(lambda _, port: Server()))
     run(tmp_path, "-iterations", "15", "-visdom")
     assert sent == [5, 10]  # the server was gone after the second
 
@@ -52,7 +52,7 @@ def test_visdom_without_a_server(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "visdom", None)
-    assert HeatMapServer.connect() is None
+    assert HeatMapServer.connect(8097) is None
     assert capsys.readouterr().out == (
         "-visdom: visdom is not installed, training goes on without heat maps\n"
     )

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-import training as training_module
+import report as report_module
 from copy_task import CopyTask
+from models import build_optimizer
 from options import build_parser
+from run import Run
 from small_runs import run, train
 from torch_adapters.dnc import DNCCell
-from training import Run, build_optimizer, main
+from training import main
 
 
 def test_defaults_are_the_documented_ones() -> None:
@@ -91,9 +93,9 @@ def test_the_curriculum_grows(tmp_path: Path) -> None:
         ]
     )
     training = Run(CopyTask(), options, torch.device("cpu"))
-    lengths = [training.max_length(iteration) for iteration in (0, 1, 10, 11, 20, 21)]
+    lengths = [training.curriculum.level(iteration) for iteration in (0, 1, 10, 11, 20, 21)]
     assert lengths == [2, 2, 2, 5, 5, 8]
-    assert training.longest() == 8
+    assert training.curriculum.goal() == 8
 
 
 def test_every_option_reaches_the_run(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_solved_is_judged_at_the_longest_length_of_the_run(
 ) -> None:
     training = train("-curriculum_increment", "2", "-curriculum_freq", "5", "-iterations", "11")
     lengths: list[int] = []
-    monkeypatch.setattr(training, "test", lambda length, _: lengths.append(length) or 0.0)
+    monkeypatch.setattr(training, "test", lambda length, _: lengths.append(length) or (0.0,))
     training.iteration = 5
     assert training.check_solved()
     assert lengths == [7, 7, 7]
@@ -153,11 +155,9 @@ def test_solved_is_judged_at_the_longest_length_of_the_run(
 def test_the_report_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Run, "test", lambda self, length, generator: length / 100)
+    monkeypatch.setattr(Run, "test", lambda self, length, generator: (length / 100,))
     drawn: dict[str, Any] = {}
-    monkeypatch.setattr(
-        training_module, "save_memory_picture", lambda *a: drawn.update(arguments=a)
-    )
+    monkeypatch.setattr(report_module, "save_memory_picture", lambda *a: drawn.update(arguments=a))
     run(tmp_path, "-iterations", "1")
     printed = capsys.readouterr().out
     for length in (3, 4, 6, 9, 12):
@@ -176,9 +176,9 @@ def test_it_stops_when_solved(
 ) -> None:
     lengths: list[int] = []
 
-    def test(self: Run, length: int, generator: torch.Generator) -> float:
+    def test(self: Run, length: int, generator: torch.Generator) -> tuple[float]:
         lengths.append(length)
-        return 0.0 if self.iteration >= 10 else 0.1
+        return (0.0,) if self.iteration >= 10 else (0.1,)
 
     monkeypatch.setattr(Run, "test", test)
     saved = run(tmp_path, "-iterations", "100")

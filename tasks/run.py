@@ -1,0 +1,163 @@
+"""One training run: its state, one iteration, and going on where it was."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from checkpoints import Before, before, save_checkpoint
+from curriculum import build_curriculum
+from metrics import Averages, Row
+from models import build_model, build_optimizer, build_scheduler
+from task import Batch, Task
+
+__all__ = ["Run"]
+
+# Options of the machine and the moment rather than of the run.
+NOT_KEPT = ("resume", "checkpoint_dir", "cuda", "tensorboard", "visdom", "visdom_port")
+
+
+class Run:
+    """Everything that a checkpoint must hold."""
+
+    def __init__(self, task: Task, options: argparse.Namespace, device: torch.device) -> None:
+        torch.manual_seed(options.seed)
+        self.task = task
+        self.options = options
+        self.device = device
+        self.model = build_model(options, task.sizes(options)).to(device)
+        self.optimizer = build_optimizer(options.optim, self.model.parameters(), options.lr)
+        self.scheduler = build_scheduler(options.scheduler, self.optimizer, options.iterations)
+        self.curriculum = build_curriculum(options)
+        self.averages = Averages(len(task.metrics))
+        self.data = torch.Generator().manual_seed(options.seed)
+        self.iteration = 0
+        self.solved = False
+        self.saved_at: int | None = None  # the iteration of the checkpoint that is there
+        self.checkpoint = options.checkpoint_dir / f"{task.name}_{options.memory_type}.pt"
+        self.then = Before.DROP  # with what is there: of another run, until shown otherwise
+
+    def level(self) -> int:
+        """The longest sequence that may be drawn now."""
+        return self.curriculum.level(self.iteration)
+
+    def train_once(self) -> Row:
+        """One iteration."""
+        self.iteration += 1
+        level, rate = self.level(), self.optimizer.param_groups[0]["lr"]
+        length = self.task.length(level, self.data)
+        batch = self._batch(length, self.data)
+        self.model.train()
+        self.optimizer.zero_grad()
+        output = self.model(batch.input)[0]
+        loss = self.task.loss(output, batch.target)
+        loss.backward()
+        if self.options.clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self.optimizer.step()
+        self.scheduler.step()
+        scores = self.task.score(output.detach(), batch.target)
+        row = Row(self.iteration, length, loss.item(), scores, rate, level)
+        self.curriculum.observe(row.loss)
+        self.averages.add(row)
+        return row
+
+    def test(self, length: int, generator: torch.Generator) -> tuple[float, ...]:
+        """The metrics on a fresh batch of that length."""
+        batch = self._batch(length, generator)
+        self.model.eval()
+        with torch.no_grad():
+            output = self.model(batch.input)[0]
+        return self.task.score(output, batch.target)
+
+    def check_solved(self) -> bool:
+        """Whether three fresh batches at the longest length of the run reach the task's goal."""
+        length = self.curriculum.goal()
+        generator = torch.Generator().manual_seed(self.options.seed + self.iteration + 1)
+        self.solved = length is not None and all(
+            self.test(length, generator)[0] <= self.task.goal for _ in range(3)
+        )
+        return self.solved
+
+    def example(self, length: int) -> tuple[Batch, Tensor, dict[str, Any]]:
+        """One example of that length, the output for it and the debug dictionary."""
+        batch = self._batch(length, torch.Generator().manual_seed(self.options.seed + 1), 1)
+        self.model.eval()
+        self.model.debug = True
+        try:
+            with torch.no_grad():
+                output, _, trace = self.model(batch.input)
+        finally:
+            self.model.debug = False
+        return batch, self.task.show(output).cpu(), trace
+
+    def _batch(
+        self, length: int, generator: torch.Generator, batch_size: int | None = None
+    ) -> Batch:
+        size = self.options.batch_size if batch_size is None else batch_size
+        batch = self.task.batch(self.options, length, size, generator)
+        return Batch(*(part.to(self.device) for part in batch))
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        content = {
+            "task": self.task.name,
+            "options": {k: v for k, v in vars(self.options).items() if k not in NOT_KEPT},
+            "iteration": self.iteration,
+            "solved": self.solved,
+            "goal": self.curriculum.goal(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "curriculum": self.curriculum.state_dict(),
+            "averages": self.averages.state_dict(),
+            "data": self.data.get_state(),
+            "random": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            content["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        save_checkpoint(self.checkpoint, content, self.then)
+        self.then = Before.ROTATE
+        self.saved_at = self.iteration
+
+    def restore(self, saved: dict[str, Any], source: Path) -> None:
+        """Go on from a checkpoint, read from ``source``, as if never interrupted."""
+        try:
+            self.model.load_state_dict(saved["model"])
+        except RuntimeError:
+            raise SystemExit(
+                f"-resume {source}: the options given build another model than the "
+                "checkpoint's; leave them out to take the checkpoint's"
+            ) from None
+        if saved["options"]["optim"] == self.options.optim:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        else:
+            print(f"the optimizer, {self.options.optim}, starts anew: it is another than before")
+        if saved["curriculum"]["kind"] == self.curriculum.kind:
+            self.curriculum.load_state_dict(saved["curriculum"])
+        self.averages.load_state_dict(saved["averages"])
+        self.data.set_state(saved["data"])
+        torch.set_rng_state(saved["random"])
+        if self.device.type == "cuda" and "random_cuda" in saved:
+            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
+        self.iteration = saved["iteration"]
+        self._restore_rate(saved["scheduler"])
+        self.solved = saved["solved"] and saved["goal"] == self.curriculum.goal()
+        sources = {self.checkpoint: Before.ROTATE, before(self.checkpoint): Before.KEEP}
+        self.then = {path.resolve(): then for path, then in sources.items()}.get(
+            source.resolve(), Before.DROP
+        )
+        if self.then is Before.ROTATE:
+            self.saved_at = self.iteration
+
+    def _restore_rate(self, saved: dict[str, Any]) -> None:
+        """The rate that -lr and -scheduler, as they are now, give at this iteration."""
+        self.scheduler.load_state_dict(saved)
+        self.scheduler.base_lrs = [self.options.lr]
+        rate = self.options.lr * self.scheduler.lr_lambdas[0](self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate

@@ -1,0 +1,142 @@
+"""Which checkpoint a run goes on from, and which are refused or replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from checkpoints import FORMAT, before
+from copy_task import CopyTask
+from kills import assert_same_run
+from small_runs import run
+from training import main
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "not a readable checkpoint"),
+        (b"hello\n", "not a readable checkpoint"),
+        ("truncated", "not a readable checkpoint"),
+        ({"model": 1}, "not a checkpoint of these tasks"),
+        (
+            {"format": "memcore task checkpoint, version 1"},
+            "version 1, of which this program reads",
+        ),
+        ({"format": FORMAT, "task": "argmax"}, "a checkpoint of the argmax task, not copy"),
+        ("another model", "the options given build another model than the checkpoint's"),
+    ],
+)
+def test_what_cannot_be_resumed(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "copy_dnc.pt"
+    extra: list[str] = []
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, dict):
+        torch.save(content, path)
+    elif content is not None:
+        run(tmp_path, "-iterations", "1")
+        if content == "truncated":
+            _truncate(path)
+            before(path).unlink()
+        else:
+            extra = ["-nhid", "9"]
+    found = path.read_bytes() if path.exists() else None
+    with pytest.raises(SystemExit, match=message):
+        main(CopyTask(), "", ["-resume", str(path), *extra])
+    assert (path.read_bytes() if path.exists() else None) == found
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_truncate, "not a readable checkpoint"),
+        (Path.unlink, "no such file"),
+        (lambda path: path.write_text("foreign"), "not a readable checkpoint"),
+        (lambda path: torch.save({"format": FORMAT, "task": "argmax"}, path), "of the argmax task"),
+    ],
+)
+def test_the_checkpoint_before_is_used(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], Any],
+    reason: str,
+) -> None:
+    run(tmp_path / "whole", "-iterations", "10")
+    run(tmp_path / "parts", "-iterations", "10")
+    path = tmp_path / "parts" / "copy_dnc.pt"
+    spoil(path)
+    capsys.readouterr()
+    whole = before(path).read_bytes()
+    main(CopyTask(), "", ["-resume", str(path)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"-resume {path}: ")
+    assert reason in printed[0]
+    assert printed[0].endswith(f"; taking the one before it, {before(path)}")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert before(path).read_bytes() == whole  # not replaced by what was spoiled
+
+
+def test_neither_checkpoint_can_be_used(tmp_path: Path) -> None:
+    run(tmp_path, "-iterations", "4")
+    path = tmp_path / "copy_dnc.pt"
+    _truncate(path)
+    before(path).write_text("foreign")
+    message = "copy_dnc.pt: not a readable .*; the one before it, copy_dnc.previous.pt: not a read"
+    with pytest.raises(SystemExit, match=message):
+        main(CopyTask(), "", ["-resume", str(path)])
+
+
+def test_a_run_leaves_no_checkpoint_of_an_earlier_one(tmp_path: Path) -> None:
+    run(tmp_path, "-iterations", "4", "-seed", "1")
+    run(tmp_path, "-iterations", "0")
+    assert not before(tmp_path / "copy_dnc.pt").exists()
+    run(tmp_path, "-iterations", "4")
+    saved = torch.load(before(tmp_path / "copy_dnc.pt"), weights_only=True)
+    assert (saved["iteration"], saved["options"]["seed"]) == (0, 0)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"format": FORMAT, "task": Evil()}, path)
+    with pytest.raises(SystemExit, match="not a readable checkpoint"):
+        main(CopyTask(), "", ["-resume", str(path)])
+    assert not (tmp_path / "touched").exists()
+
+
+def test_resuming_a_run_that_is_done_leaves_its_checkpoints(tmp_path: Path) -> None:
+    run(tmp_path, "-iterations", "4")
+    path = tmp_path / "copy_dnc.pt"
+    found = [file.read_bytes() for file in (path, before(path))]
+    run(tmp_path, "-resume", str(path), "-iterations", "4")
+    assert [file.read_bytes() for file in (path, before(path))] == found
+
+
+def test_resuming_into_the_folder_of_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path / "one", "-iterations", "4")
+    run(tmp_path / "two", "-iterations", "4", "-seed", "1")
+    saved = str(tmp_path / "one" / "copy_dnc.pt")
+    capsys.readouterr()
+    after = run(tmp_path / "two", "-resume", saved, "-seed", "0")
+    path = tmp_path / "two" / "copy_dnc.pt"
+    assert f"{path} is from an earlier run and is replaced" in capsys.readouterr().out
+    assert (after["iteration"], after["options"]["seed"]) == (4, 0)
+    assert not before(path).exists()
