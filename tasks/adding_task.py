@@ -1,0 +1,67 @@
+"""Adding: numbers as one-hot vectors come in, and the outputs must sum to their sum.
+
+From pytorch-dnc's tasks. It is trained at one length and tested at ten times that.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from training import Batch, Task, main
+
+__all__ = ["AddingTask"]
+
+
+class AddingTask(Task):
+    """One-hot numbers in, then an end mark; all outputs of all steps together are the sum."""
+
+    name = "adding"
+    metrics = ("relative error of the sum", "error of the sum")
+    goal = 0.001
+    multiples = (1, 2, 5, 10)
+    defaults: dict[str, Any] = {"sequence_max_length": 1000, "iterations": 2000}
+
+    def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
+        """A class for each number and one for the end mark in, as many out."""
+        if options.input_size < 3:
+            raise SystemExit(
+                f"-input_size {options.input_size}: adding needs at least 3, of which the last "
+                "is the end mark"
+            )
+        return options.input_size, options.input_size
+
+    def length(self, longest: int, generator: torch.Generator) -> int:
+        """About the longest: within a tenth of it below."""
+        least = max(1, round(0.9 * longest))
+        return int(torch.randint(least, longest + 1, (), generator=generator))
+
+    def batch(
+        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+    ) -> Batch:
+        """Input ``[B, L + 1, classes]`` and the sums ``[B]``."""
+        end = options.input_size - 1
+        numbers = torch.randint(0, end, (batch_size, length), generator=generator)
+        marked = torch.cat([numbers, torch.full((batch_size, 1), end)], 1)
+        return Batch(one_hot(marked, end + 1).float(), numbers.sum(1).float())
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error of the sum, in units of a step's share of it."""
+        return ((output.sum((1, 2)) - target) / output.shape[1]).square().mean()
+
+    def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
+        """Mean error of the sum, relative to it (a sum of 0 counts as 1), and as it is."""
+        error = (output.sum((1, 2)) - target).abs()
+        return (error / target.clamp(min=1)).mean().item(), error.mean().item()
+
+    def show(self, output: Tensor) -> Tensor:
+        """Squeezed into [0, 1]: one half is 0."""
+        return output.sigmoid()
+
+
+if __name__ == "__main__":
+    main(AddingTask(), "Add up numbers: the sum of all outputs must be the sum of the inputs.")

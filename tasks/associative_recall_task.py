@@ -1,0 +1,87 @@
+"""Associative recall: pairs of keys and values in, then one of the keys; its value is due.
+
+Rae et al. 2016, arXiv 1610.09027, section 4.2, after Graves et al. 2014. The level is the number of
+pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from training import Batch, Task, main
+
+__all__ = ["AssociativeRecallTask"]
+
+
+class AssociativeRecallTask(Task):
+    """A pair a step, key and value side by side; then a query flag with a key.
+
+    Channels in: the bits of the key, as many of the value, the flag. Channels out: the bits of
+    the value, due at the query.
+    """
+
+    name = "associative_recall"
+    metrics = ("bit error", "share of wrong values")
+    multiples = (1, 1.5, 2)
+    defaults: dict[str, Any] = {"input_size": 17, "sequence_max_length": 2}
+
+    def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
+        """Two vectors of bits and a flag in, one vector out."""
+        if options.input_size % 2 == 0 or options.input_size < 3:
+            raise SystemExit(
+                f"-input_size {options.input_size}: expected an odd number from 3, for the bits "
+                "of a key, as many of a value, and a flag"
+            )
+        return options.input_size, options.input_size // 2
+
+    def batch(
+        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+    ) -> Batch:
+        """Input ``[B, L + 1, 2·bits + 1]`` and target ``[B, bits]``; keys are distinct."""
+        width = options.input_size // 2
+        if length > 2**width:
+            raise SystemExit(
+                f"-input_size {options.input_size}: {width} bits make fewer than {length} keys"
+            )
+        keys = distinct_bits(batch_size, length, width, generator)
+        values = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
+        asked = torch.randint(0, length, (batch_size,), generator=generator)
+        every = torch.arange(batch_size)
+        input = torch.zeros(batch_size, length + 1, options.input_size)
+        input[:, :-1, :width], input[:, :-1, width:-1] = keys, values
+        input[:, -1, :width], input[:, -1, -1] = keys[every, asked], 1
+        return Batch(input, values[every, asked])
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy of the value at the query, per bit."""
+        return binary_cross_entropy_with_logits(output[:, -1], target)
+
+    def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
+        """Share of wrong bits, and of values with a wrong bit."""
+        wrong = (output[:, -1] > 0) != target.bool()
+        return wrong.float().mean().item(), wrong.any(1).float().mean().item()
+
+    def show(self, output: Tensor) -> Tensor:
+        """The probability of each bit."""
+        return output.sigmoid()
+
+
+def distinct_bits(batch: int, count: int, width: int, generator: torch.Generator) -> Tensor:
+    """Random vectors of bits ``[batch, count, width]``, all different in each example."""
+    if width <= 12:
+        ranks = torch.rand(batch, 2**width, generator=generator).argsort(1)[:, :count]
+    else:
+        ranks = torch.randint(0, 2**width, (batch, count), generator=generator)
+        while (repeated := ranks.sort(1).values.diff(dim=1).eq(0).any(1)).any():
+            fresh = torch.randint(0, 2**width, (int(repeated.sum()), count), generator=generator)
+            ranks[repeated] = fresh
+    return (ranks.unsqueeze(-1) >> torch.arange(width) & 1).float()
+
+
+if __name__ == "__main__":
+    main(AssociativeRecallTask(), "Recall the value that was stored with a key.")

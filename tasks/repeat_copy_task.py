@@ -1,0 +1,77 @@
+"""Repeat copy: bits in, then how often to repeat them; the repeats are due, then an end flag.
+
+As in google-deepmind/dnc.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from training import Batch, Task, main
+
+__all__ = ["RepeatCopyTask"]
+
+
+class RepeatCopyTask(Task):
+    """A start flag and bits, the number of repeats, blank steps; due are repeats and an end flag.
+
+    Channels in: the bits, the start flag, the repeats (in tenths). Channels out: the bits, the
+    end flag. Each batch has one length and one number of repeats.
+    """
+
+    name = "repeat_copy"
+    metrics = ("bit error",)
+    multiples = (1, 1.5, 2)
+    defaults: dict[str, Any] = {"sequence_max_length": 3}
+
+    def add_options(self, add: Callable[..., None]) -> None:
+        """How often to repeat."""
+        add("max_repeats", int, 2, "most repeats; at least 1")
+
+    def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
+        """Two more channels than bits in, one more out."""
+        if options.max_repeats < 1:
+            raise SystemExit(f"-max_repeats {options.max_repeats}: expected at least 1")
+        if options.input_size < 3:
+            raise SystemExit(f"-input_size {options.input_size}: repeat copy needs at least 3")
+        return options.input_size, options.input_size - 1
+
+    def batch(
+        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+    ) -> Batch:
+        """Input ``[B, L + due + 2, bits + 2]`` and target ``[B, due, bits + 1]``."""
+        width = options.input_size - 2
+        repeats = int(torch.randint(1, options.max_repeats + 1, (), generator=generator))
+        bits = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
+        due = length * repeats + 1
+        input = torch.zeros(batch_size, 2 + length + due, options.input_size)
+        input[:, 0, width] = 1
+        input[:, 1 : 1 + length, :width] = bits
+        input[:, 1 + length, width + 1] = repeats / 10
+        target = torch.zeros(batch_size, due, width + 1)
+        target[:, :-1, :width] = bits.repeat(1, repeats, 1)
+        target[:, -1, width] = 1
+        return Batch(input, target)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy of the steps that are due, per bit."""
+        return binary_cross_entropy_with_logits(output[:, -target.shape[1] :], target)
+
+    def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
+        """Share of wrong bits, the end flag included."""
+        guessed = output[:, -target.shape[1] :] > 0
+        return ((guessed != target.bool()).float().mean().item(),)
+
+    def show(self, output: Tensor) -> Tensor:
+        """The probability of each bit."""
+        return output.sigmoid()
+
+
+if __name__ == "__main__":
+    main(RepeatCopyTask(), "Repeat a sequence of random bit vectors as often as asked, then stop.")

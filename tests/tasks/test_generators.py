@@ -1,0 +1,211 @@
+"""What the tasks ask for, against plain Python, and the command lines people know."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adding_task import AddingTask
+from argmax_task import ArgmaxTask
+from associative_recall_task import AssociativeRecallTask, distinct_bits
+from copy_task import CopyTask
+from priority_sort_task import PrioritySortTask
+from repeat_copy_task import RepeatCopyTask
+from task import Task
+
+TASKS = Path(__file__).parents[2] / "tasks"
+ALL = [
+    CopyTask,
+    AddingTask,
+    ArgmaxTask,
+    RepeatCopyTask,
+    AssociativeRecallTask,
+    PrioritySortTask,
+]
+
+
+def options(**given: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"input_size": 6, "max_repeats": 3, **given})
+
+
+def draw(task: Task, length: int, seed: int = 0, **given: Any) -> tuple[list, list]:
+    """Input and target as nested lists, for 5 examples."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = task.batch(options(**given), length, 5, generator)
+    return batch.input.tolist(), batch.target.tolist()
+
+
+def one_hot_numbers(example: list) -> list[int]:
+    assert all(sorted(step) == [0.0] * (len(step) - 1) + [1.0] for step in example)
+    return [step.index(1.0) for step in example]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_adding(seed: int) -> None:
+    inputs, sums = draw(AddingTask(), 7, seed, input_size=4)
+    for example, total in zip(inputs, sums, strict=True):
+        *numbers, end = one_hot_numbers(example)
+        assert end == 3
+        assert len(numbers) == 7
+        assert set(numbers) <= {0, 1, 2}
+        assert total == sum(numbers)
+    generator = torch.Generator().manual_seed(seed)
+    lengths = {AddingTask().length(100, generator) for _ in range(100)}
+    assert 90 <= min(lengths) < max(lengths) <= 100
+    assert {AddingTask().length(1, generator) for _ in range(9)} == {1}
+
+
+def test_adding_is_scored_by_the_sum_of_all_outputs() -> None:
+    output = torch.zeros(2, 3, 4)
+    output[0, :, 1], output[1, 2, 3] = 2, 5  # sums 6 and 5
+    score = AddingTask().score(output, torch.tensor([6.0, 4.0]))
+    assert score == pytest.approx((0.125, 0.5))
+    assert AddingTask().loss(output, torch.tensor([6.0, 2.0])).item() == pytest.approx(0.5)
+    assert AddingTask().loss(output, torch.tensor([6.0, 5.0])).item() == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_argmax(seed: int) -> None:
+    inputs, positions = draw(ArgmaxTask(), 9, seed, input_size=3)
+    for example, position in zip(inputs, positions, strict=True):
+        numbers = one_hot_numbers(example)
+        largest = max(numbers)
+        assert position == max(at for at, number in enumerate(numbers) if number == largest)
+
+
+def test_argmax_is_scored_at_the_last_step() -> None:
+    output = torch.full((3, 4, 2), 99.0)
+    output[:, -1] = torch.tensor([[1.0, 2.2], [0.0, 0.4], [1.0, 1.0]])
+    score = ArgmaxTask().score(output, torch.tensor([3.0, 0.0, 3.0]))
+    assert score == pytest.approx((1 / 3, (0.2 + 0.4 + 1) / 3))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_repeat_copy(seed: int) -> None:
+    inputs, targets = draw(RepeatCopyTask(), 3, seed)
+    for example, target in zip(inputs, targets, strict=True):
+        start, bits, ask, blank = example[0], example[1:4], example[4], example[5:]
+        assert start == [0, 0, 0, 0, 1, 0]
+        assert all(step[4:] == [0, 0] for step in bits)
+        repeats = round(10 * ask[5])
+        assert 1 <= repeats <= 3
+        assert ask[:5] == [0] * 5
+        assert not any(map(any, blank))
+        assert len(blank) == len(target) == 3 * repeats + 1
+        assert target[:-1] == [[*step[:4], 0] for _ in range(repeats) for step in bits]
+        assert target[-1] == [0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bits", [3, 14])
+def test_associative_recall(seed: int, bits: int) -> None:
+    inputs, targets = draw(AssociativeRecallTask(), 6, seed, input_size=2 * bits + 1)
+    for example, target in zip(inputs, targets, strict=True):
+        *pairs, query = example
+        known = {tuple(pair[:bits]): pair[bits:-1] for pair in pairs}
+        assert len(known) == 6
+        assert all(pair[-1] == 0 for pair in pairs)
+        assert query[bits:] == [0] * bits + [1]
+        assert target == known[tuple(query[:bits])]
+
+
+def test_as_many_keys_as_there_can_be() -> None:
+    keys = distinct_bits(4, 8, 3, torch.Generator().manual_seed(0))
+    assert all(len(set(map(tuple, own))) == 8 for own in keys.tolist())
+    with pytest.raises(SystemExit, match="-input_size 7: 3 bits make fewer than 9 keys"):
+        draw(AssociativeRecallTask(), 9, input_size=7)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5])
+def test_priority_sort(length: int) -> None:
+    inputs, targets = draw(PrioritySortTask(), length)
+    due = math.ceil(0.8 * length)
+    for example, target in zip(inputs, targets, strict=True):
+        items, end, blank = example[:length], example[length], example[length + 1 :]
+        assert all(-1 <= item[4] <= 1 and item[5] == 0 for item in items)
+        assert end == [0] * 5 + [1]
+        assert len(blank) == len(target) == due
+        assert not any(map(any, blank))
+        ranked = sorted(items, key=lambda item: -item[4])
+        assert target == [item[:4] for item in ranked[:due]]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_shapes_scores_and_gradients(kind: type[Task]) -> None:
+    """What the outputs are scored by is what the loss depends on."""
+    task, generator = kind(), torch.Generator().manual_seed(0)
+    own = options(input_size=7)
+    inputs, outputs = task.sizes(own)
+    batch = task.batch(own, 4, 5, generator)
+    assert batch.input.shape[::2] == (5, inputs)
+    output = torch.randn(5, batch.input.shape[1], outputs, generator=generator, requires_grad=True)
+    loss = task.loss(output, batch.target)
+    assert loss.shape == ()
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert gradient.any()
+    score = task.score(output.detach(), batch.target)
+    assert len(score) == len(task.metrics)
+    assert all(isinstance(value, float) for value in score)
+    other = torch.where(gradient == 0, 100.0, output.detach())  # where it does not matter
+    assert task.score(other, batch.target) == score
+    shown = task.show(output.detach())
+    assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [
+        (AddingTask, 2, "-input_size 2: adding needs at least 3"),
+        (RepeatCopyTask, 2, "-input_size 2: repeat copy needs at least 3"),
+        (AssociativeRecallTask, 6, "-input_size 6: expected an odd number from 3"),
+        (PrioritySortTask, 2, "-input_size 2: priority sort needs at least 3"),
+    ],
+)
+def test_inputs_that_are_too_narrow(kind: type[Task], size: int, message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        kind().sizes(options(input_size=size))
+
+
+# As people type them, shortened to two iterations of small batches by what is added.
+COMMANDS = [
+    "copy_task.py -cuda -1 -optim rmsprop -batch_size 32 -mem_slot 64",
+    "copy_task.py -cuda -1 -lr 0.001 -rnn_type lstm -memory_type sdnc -nlayer 1 -nhlayer 2 "
+    "-dropout 0 -mem_slot 100 -mem_size 10 -read_heads 1 -sparse_reads 10 -batch_size 20 "
+    "-optim adam -sequence_max_length 10",
+    "copy_task.py -cuda -1 -lr 0.001 -rnn_type lstm -memory_type sdnc -nlayer 1 -nhlayer 2 "
+    "-dropout 0 -mem_slot 100 -mem_size 10 -read_heads 1 -sparse_reads 4 -temporal_reads 4 "
+    "-batch_size 20 -optim adam -sequence_max_length 4 -curriculum_increment 2 "
+    "-curriculum_freq 10000",
+    "adding_task.py -cuda -1 -lr 0.0001 -rnn_type lstm -memory_type sam -nlayer 1 -nhlayer 1 "
+    "-nhid 100 -dropout 0 -mem_slot 1000 -mem_size 32 -read_heads 1 -sparse_reads 4 "
+    "-batch_size 20 -optim rmsprop -input_size 3 -sequence_max_length 20",
+    "argmax_task.py -cuda -1 -lr 0.0001 -rnn_type lstm -memory_type dnc -nlayer 1 -nhlayer 1 "
+    "-nhid 100 -dropout 0 -mem_slot 100 -mem_size 10 -read_heads 2 -batch_size 1 "
+    "-optim rmsprop -sequence_max_length 15 -input_size 10 -iterations 10000",
+    "repeat_copy_task.py -batch_size 4 -max_repeats 3",
+    "associative_recall_task.py -batch_size 4 -memory_type sam -curriculum exponential",
+    "priority_sort_task.py -batch_size 4 -memory_type sam -curriculum exponential",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:6]))
+def test_command_lines(command: str, tmp_path: Path) -> None:
+    script, *arguments = command.split()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(TASKS / script), *arguments]  # noqa: RUF005
+        + ["-iterations", "2", "-checkpoint_dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "by length" in done.stdout
+    assert list(tmp_path.glob("*.pt"))
+    assert list(tmp_path.glob("*.png"))
