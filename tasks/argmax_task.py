@@ -24,7 +24,7 @@ class ArgmaxTask(Task):
     """
 
     name = "argmax"
-    metrics = ("share of wrong positions", "error of the position")
+    metrics = ("error of the position", "share of exactly right positions")
     multiples = (1, 1.5, 2)
     defaults: dict[str, Any] = {"nhid": 100, "iterations": 2000}
 
@@ -46,10 +46,14 @@ class ArgmaxTask(Task):
         return (output[:, -1].sum(1) - target).square().mean()
 
     def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
-        """Share of positions that are wrong after rounding, and the mean error."""
+        """Mean error of the position, and the share that is right after rounding."""
         guessed = output[:, -1].sum(1)
-        wrong = (guessed.round() != target).float().mean()
-        return wrong.item(), (guessed - target).abs().mean().item()
+        right = (guessed.round() == target).float().mean()
+        return (guessed - target).abs().mean().item(), right.item()
+
+    def solved(self, score: tuple[float, ...]) -> bool:
+        """All exactly right."""
+        return score[1] == 1
 
     def show(self, output: Tensor) -> Tensor:
         """Squeezed into [0, 1]: one half is 0."""

@@ -37,17 +37,22 @@ class AssociativeRecallTask(Task):
                 f"-input_size {options.input_size}: expected an odd number from 3, for the bits "
                 "of a key, as many of a value, and a flag"
             )
+        if options.sequence_max_length > self.longest(options):
+            raise SystemExit(
+                f"-sequence_max_length {options.sequence_max_length}: with -input_size "
+                f"{options.input_size} there are {self.longest(options)} distinct keys"
+            )
         return options.input_size, options.input_size // 2
+
+    def longest(self, options: argparse.Namespace) -> int:
+        """As many pairs as there are distinct keys."""
+        return 2 ** (options.input_size // 2)
 
     def batch(
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
     ) -> Batch:
         """Input ``[B, L + 1, 2·bits + 1]`` and target ``[B, bits]``; keys are distinct."""
         width = options.input_size // 2
-        if length > 2**width:
-            raise SystemExit(
-                f"-input_size {options.input_size}: {width} bits make fewer than {length} keys"
-            )
         keys = distinct_bits(batch_size, length, width, generator)
         values = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
         asked = torch.randint(0, length, (batch_size,), generator=generator)

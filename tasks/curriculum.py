@@ -90,9 +90,10 @@ def _capped(level: int, limit: int) -> int:
     return min(level, limit) if limit else level
 
 
-def build_curriculum(options: argparse.Namespace) -> Curriculum:
-    """The curriculum of ``-curriculum``, with its options."""
-    start, limit = options.sequence_max_length, options.curriculum_limit
+def build_curriculum(options: argparse.Namespace, longest: int = 0) -> Curriculum:
+    """The curriculum of ``-curriculum`` with its options; never beyond ``longest``, 0 for any."""
+    start = options.sequence_max_length
+    limit = _capped(options.curriculum_limit or longest, longest)
     if options.curriculum == "exponential":
         return ExponentialCurriculum(
             start,

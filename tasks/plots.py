@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,16 @@ def save_memory_picture(
     print(f"picture: {path}")
 
 
-def save_curve_picture(path: Path, title: str, columns: dict[str, np.ndarray], metric: str) -> None:
-    """Draw loss, metric and, if it changes, the longest length over the iterations.
+def save_curve_picture(
+    path: Path, title: str, columns: dict[str, np.ndarray], metrics: Sequence[str]
+) -> None:
+    """Draw loss, metrics and, if it changes, the longest length over the iterations.
 
     Args:
         path: where the PNG goes.
         title: the task and its memory.
         columns: of the metrics file, by name.
-        metric: the metric to draw.
+        metrics: which of them to draw.
     """
     iterations = columns["iteration"]
     if not iterations.size:
@@ -105,11 +107,13 @@ def save_curve_picture(path: Path, title: str, columns: dict[str, np.ndarray], m
     width = max(1, len(iterations) // 50)
     level = columns["level"]
     grows = level.min() < level.max()
-    figure = Figure(figsize=(8, 6.5 if grows else 4.8), layout="constrained", facecolor="white")
+    names = ("loss", *metrics)
+    panels = len(names) + int(grows)
+    figure = Figure(figsize=(8, 0.8 + 2 * panels), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}: learning curve, mean over {width} iterations")
-    axes = figure.subplots(2 + grows, 1, sharex=True, squeeze=False)[:, 0]
-    for axis, name in zip(axes, ("loss", metric), strict=False):
+    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    for axis, name in zip(axes, names, strict=False):
         values = columns[name]
         axis.plot(iterations, values, color="lightsteelblue", linewidth=0.5)
         axis.plot(iterations[width - 1 :], _running_mean(values, width), color="C0")
@@ -119,9 +123,9 @@ def save_curve_picture(path: Path, title: str, columns: dict[str, np.ndarray], m
     if smooth.min() > 0 and smooth.max() > 10 * smooth.min():
         axes[0].set_yscale("log")
     if grows:
-        axes[2].step(iterations, level, where="mid", color="C1")
-        axes[2].set_ylabel("longest length")
-        axes[2].grid(alpha=0.3)
+        axes[-1].step(iterations, level, where="mid", color="C1")
+        axes[-1].set_ylabel("longest length")
+        axes[-1].grid(alpha=0.3)
     axes[-1].set_xlabel("iteration")
     path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context({"agg.path.chunksize": 10_000}):  # else long curves exceed a limit of Agg

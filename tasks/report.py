@@ -20,9 +20,11 @@ def report(run: Run) -> None:
     """Test on longer sequences, and draw an example and the learning curve."""
     generator = torch.Generator().manual_seed(run.options.seed + 2)
     longest = run.level()
-    lengths = sorted({round(longest * factor) for factor in run.task.multiples})
+    lengths = {round(longest * factor) for factor in run.task.multiples}
+    if bound := run.task.longest(run.options):
+        lengths = {min(length, bound) for length in lengths}
     print(f"{', '.join(run.task.metrics)} by length (trained up to {longest}):")
-    for length in lengths:
+    for length in sorted(lengths):
         values = ", ".join(f"{value:.4f}" for value in run.test(length, generator))
         print(f"  length {length:4d}: {values}")
     batch, output, trace = run.example(longest)
@@ -31,5 +33,5 @@ def report(run: Run) -> None:
     columns = read_metrics(run.checkpoint.with_suffix(".csv"))
     title = f"{run.task.name} with {run.options.memory_type}"
     save_curve_picture(
-        picture.with_name(f"{picture.stem}_curve.png"), title, columns, run.task.metrics[0]
+        picture.with_name(f"{picture.stem}_curve.png"), title, columns, run.task.metrics
     )

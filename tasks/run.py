@@ -32,7 +32,7 @@ class Run:
         self.model = build_model(options, task.sizes(options)).to(device)
         self.optimizer = build_optimizer(options.optim, self.model.parameters(), options.lr)
         self.scheduler = build_scheduler(options.scheduler, self.optimizer, options.iterations)
-        self.curriculum = build_curriculum(options)
+        self.curriculum = build_curriculum(options, task.longest(options))
         self.averages = Averages(len(task.metrics))
         self.data = torch.Generator().manual_seed(options.seed)
         self.iteration = 0
@@ -67,19 +67,19 @@ class Run:
         return row
 
     def test(self, length: int, generator: torch.Generator) -> tuple[float, ...]:
-        """The metrics on a fresh batch of that length."""
-        batch = self._batch(length, generator)
+        """The metrics on as many fresh examples of that length as ``-test_size`` says."""
+        batch = self._batch(length, generator, self.options.test_size)
         self.model.eval()
         with torch.no_grad():
             output = self.model(batch.input)[0]
         return self.task.score(output, batch.target)
 
     def check_solved(self) -> bool:
-        """Whether three fresh batches at the longest length of the run reach the task's goal."""
+        """Whether three tests at the longest length of the run find the task solved."""
         length = self.curriculum.goal()
         generator = torch.Generator().manual_seed(self.options.seed + self.iteration + 1)
         self.solved = length is not None and all(
-            self.test(length, generator)[0] <= self.task.goal for _ in range(3)
+            self.task.solved(self.test(length, generator)) for _ in range(3)
         )
         return self.solved
 

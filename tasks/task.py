@@ -26,8 +26,7 @@ class Task:
     """What a task file gives: its data, its loss, its metrics, its defaults."""
 
     name: str
-    metrics: tuple[str, ...]  # what `score` gives, in words; the first is the error to watch
-    goal: float = 0.0  # solved once the first metric is at most this
+    metrics: tuple[str, ...]  # what `score` gives, in words
     # Lengths of the test after training, as multiples of the longest trained.
     multiples: tuple[float, ...] = (1, 1.5, 2, 3, 4)
     defaults: dict[str, Any] = {}  # of the options
@@ -38,6 +37,10 @@ class Task:
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """Width of the input and of the output."""
         raise NotImplementedError
+
+    def longest(self, options: argparse.Namespace) -> int:
+        """The longest sequence that there can be; 0: any."""
+        return 0
 
     def length(self, longest: int, generator: torch.Generator) -> int:
         """The length of the next batch, at most ``longest``."""
@@ -56,6 +59,10 @@ class Task:
     def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
         """The metrics, as many as there are names."""
         raise NotImplementedError
+
+    def solved(self, score: tuple[float, ...]) -> bool:
+        """Whether metrics like these, of fresh examples, leave nothing to train."""
+        return score[0] == 0
 
     def show(self, output: Tensor) -> Tensor:
         """What to draw of the output ``[B, T, Y]``, in [0, 1]."""

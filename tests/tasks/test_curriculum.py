@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curriculum import ExponentialCurriculum, LinearCurriculum
+from curriculum import ExponentialCurriculum, LinearCurriculum, build_curriculum
 from kills import assert_same_run
+from options import build_parser
 from run import Run
 from small_runs import run, train
 
@@ -53,6 +54,17 @@ def test_it_doubles_up_to_the_limit() -> None:
     assert curriculum.goal() == 10
     assert grown(curriculum, [0.0]) == [10]
     assert ExponentialCurriculum(30, 10, threshold=0.1, window=1).level(0) == 10
+
+
+@pytest.mark.parametrize("kind", ["linear", "exponential"])
+@pytest.mark.parametrize(("asked", "longest", "limit"), [(0, 9, 9), (5, 9, 5), (12, 9, 9)])
+def test_never_longer_than_there_can_be(kind: str, asked: int, longest: int, limit: int) -> None:
+    options = f"-curriculum {kind} -curriculum_increment 9 -curriculum_freq 1 -iterations 9"
+    options += f" -curriculum_threshold 1 -curriculum_window 1 -curriculum_limit {asked}"
+    curriculum = build_curriculum(build_parser("").parse_args(options.split()), longest)
+    for _ in range(5):
+        curriculum.observe(0.0)
+    assert curriculum.level(9) == curriculum.goal() == limit
 
 
 def test_the_window_goes_on_after_resuming() -> None:

@@ -19,6 +19,7 @@ from copy_task import CopyTask
 from priority_sort_task import PrioritySortTask
 from repeat_copy_task import RepeatCopyTask
 from task import Task
+from training import main
 
 TASKS = Path(__file__).parents[2] / "tasks"
 ALL = [
@@ -32,7 +33,9 @@ ALL = [
 
 
 def options(**given: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"input_size": 6, "max_repeats": 3, **given})
+    return argparse.Namespace(
+        **{"input_size": 6, "max_repeats": 3, "sequence_max_length": 4, **given}
+    )
 
 
 def draw(task: Task, length: int, seed: int = 0, **given: Any) -> tuple[list, list]:
@@ -84,7 +87,20 @@ def test_argmax_is_scored_at_the_last_step() -> None:
     output = torch.full((3, 4, 2), 99.0)
     output[:, -1] = torch.tensor([[1.0, 2.2], [0.0, 0.4], [1.0, 1.0]])
     score = ArgmaxTask().score(output, torch.tensor([3.0, 0.0, 3.0]))
-    assert score == pytest.approx((1 / 3, (0.2 + 0.4 + 1) / 3))
+    assert score == pytest.approx(((0.2 + 0.4 + 1) / 3, 2 / 3))
+
+
+@pytest.mark.parametrize(
+    ("task", "solved", "not_yet"),
+    [
+        (CopyTask(), (0.0,), (0.001,)),
+        (AddingTask(), (0.001, 0.4), (0.002, 0.0)),
+        (ArgmaxTask(), (0.2, 1.0), (0.0, 0.99)),
+    ],
+)
+def test_when_there_is_nothing_left_to_train(task: Task, solved: Any, not_yet: Any) -> None:
+    assert task.solved(solved)
+    assert not task.solved(not_yet)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -119,8 +135,24 @@ def test_associative_recall(seed: int, bits: int) -> None:
 def test_as_many_keys_as_there_can_be() -> None:
     keys = distinct_bits(4, 8, 3, torch.Generator().manual_seed(0))
     assert all(len(set(map(tuple, own))) == 8 for own in keys.tolist())
-    with pytest.raises(SystemExit, match="-input_size 7: 3 bits make fewer than 9 keys"):
-        draw(AssociativeRecallTask(), 9, input_size=7)
+    task, own = AssociativeRecallTask(), options(input_size=7, sequence_max_length=8)
+    assert task.sizes(own) == (7, 3)
+    own.sequence_max_length = 9
+    with pytest.raises(SystemExit, match="length 9: with -input_size 7 there are 8 distinct keys"):
+        task.sizes(own)
+
+
+def test_no_more_pairs_than_there_are_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The curriculum stops there, and so do the tests."""
+    arguments = f"-checkpoint_dir {tmp_path} -input_size 5 -batch_size 2 -nhid 4 -iterations 5 "
+    arguments += "-curriculum exponential -curriculum_window 1 -curriculum_threshold 100"
+    main(AssociativeRecallTask(), "", arguments.split())
+    rows = (tmp_path / "associative_recall_dnc.csv").read_text().splitlines()[1:]
+    assert [row.rpartition(",")[2] for row in rows] == ["2", "4", "4", "4", "4"]
+    tested = [line for line in capsys.readouterr().out.splitlines() if "  length" in line]
+    assert [line.split()[1] for line in tested] == ["4:"]
 
 
 @pytest.mark.parametrize("length", [1, 4, 5])

@@ -165,7 +165,7 @@ def test_the_curve_shows_what_it_is_given(tmp_path: Path) -> None:
 
     def picture(**changed: Any) -> bytes:
         path = tmp_path / "curve.png"
-        save_curve_picture(path, "copy", {**columns, **changed}, "bit error")
+        save_curve_picture(path, "copy", {**columns, **changed}, ("bit error",))
         return path.read_bytes()
 
     plain = picture()
@@ -174,6 +174,19 @@ def test_the_curve_shows_what_it_is_given(tmp_path: Path) -> None:
     assert picture(level=np.arange(120) // 60) != plain
     for name in ("loss", "bit error"):
         assert picture(**{name: 1 - columns[name]}) != plain
+
+
+def test_the_curve_shows_every_metric(tmp_path: Path) -> None:
+    names = ("iteration", "loss", "one", "two", "level")
+    columns = {name: np.arange(1.0, 9.0) for name in names}
+    path = tmp_path / "curve.png"
+    pictures = set()
+    for metrics in (("one",), ("one", "two")):
+        save_curve_picture(path, "copy", columns, metrics)
+        pictures.add(path.read_bytes())
+    columns["two"] = columns["two"][::-1]
+    save_curve_picture(path, "copy", columns, ("one", "two"))
+    assert len(pictures | {path.read_bytes()}) == 3
 
 
 def test_no_curve_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

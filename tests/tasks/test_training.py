@@ -152,6 +152,18 @@ def test_solved_is_judged_at_the_longest_length_of_the_run(
     assert lengths == [7, 7, 7]
 
 
+def test_a_test_takes_as_many_examples_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches of one would be found right by luck."""
+    training, sizes = train("-batch_size", "1"), []
+    score = CopyTask.score
+    monkeypatch.setattr(CopyTask, "score", lambda *a: sizes.append(len(a[2])) or score(*a))
+    training.train_once()
+    training.test(2, torch.Generator())
+    training.options.test_size = 7
+    training.test(2, torch.Generator())
+    assert sizes == [1, 100, 7]
+
+
 def test_the_report_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
