@@ -95,6 +95,7 @@ def build_parser(
     add("curriculum_limit", natural, 0, "where it stops growing; 0: nowhere")
     add("cuda", anything, -1, "CUDA device; -1: the CPU")
     add("iterations", natural, 100_000, "iterations at the most")
+    switch("train_on", "do not stop when solved, but at -iterations")
     add("test_size", positive, 100, "examples of a test, at each length")
     add("summarize_freq", positive, 100, "iterations between summaries")
     add("check_freq", positive, 100, "iterations between checkpoints")

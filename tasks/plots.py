@@ -193,6 +193,5 @@ class HeatMapServer:
                     },
                 )
         except OSError:
-            print("-visdom: the server is gone, training goes on without heat maps")
             return False
         return True

@@ -31,7 +31,22 @@ class PrioritySortTask(Task):
     name = "priority_sort"
     metrics = ("bit error",)
     multiples = (1, 1.5, 2)
-    defaults: dict[str, Any] = {"input_size": 8, "sequence_max_length": 2}
+    defaults: dict[str, Any] = {
+        "input_size": 8,
+        "sequence_max_length": 2,
+        "curriculum": "exponential",
+        "curriculum_threshold": 0.05,
+        "memory_type": "sam",
+        "mem_slot": 1024,
+        "mem_size": 32,
+        "read_heads": 1,
+        "sparse_reads": 16,
+        "nhid": 100,
+        "nhlayer": 1,
+        "optim": "rmsprop",
+        "lr": 0.001,
+        "batch_size": 64,
+    }
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """Two more channels than bits in, the bits out."""

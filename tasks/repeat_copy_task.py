@@ -28,7 +28,18 @@ class RepeatCopyTask(Task):
     name = "repeat_copy"
     metrics = ("bit error",)
     multiples = (1, 1.5, 2)
-    defaults: dict[str, Any] = {"sequence_max_length": 3}
+    defaults: dict[str, Any] = {
+        "sequence_max_length": 2,
+        "curriculum": "exponential",
+        "curriculum_threshold": 0.02,
+        "mem_slot": 32,
+        "mem_size": 16,
+        "read_heads": 1,
+        "nhlayer": 1,
+        "optim": "rmsprop",
+        "lr": 0.001,
+        "batch_size": 32,
+    }
 
     def add_options(self, add: Callable[..., None]) -> None:
         """How often to repeat."""

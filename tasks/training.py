@@ -121,6 +121,9 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
                 if heat_maps is not None:
                     _, _, trace = run.example(row.level)
                     if not heat_maps.send(trace, run.iteration, means[0]):
+                        progress.write(
+                            "-visdom: the server is gone, training goes on without heat maps"
+                        )
                         heat_maps = None
                 if run.check_solved():
                     progress.write(f"solved at iteration {run.iteration}")

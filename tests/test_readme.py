@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import re
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 
 import memcore
+from learning_lines import LINES
 from options import build_parser
 from torch_adapters import DNC, SDNC
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TASKS = {line.task for line in LINES.values()}
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -27,6 +30,33 @@ def test_python_blocks_run(block: str) -> None:
 
 def test_there_are_blocks() -> None:
     assert len(BLOCKS) >= 3
+
+
+COMMANDS = re.findall(r"^python tasks/(\w+_task)\.py ?(.*)$", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("script", "arguments"), COMMANDS)
+def test_the_commands_of_tasks_are_understood(script: str, arguments: str) -> None:
+    (task,) = (kind for kind in TASKS if kind.__module__ == script)
+    assert build_parser("", task().add_options, **task.defaults).parse_args(arguments.split())
+
+
+def test_every_task_is_listed() -> None:
+    listed = set(re.findall(r"^\| `tasks/(\w+)\.py`", README, flags=re.MULTILINE))
+    assert listed == {path.stem for path in (ROOT / "tasks").glob("*_task.py")}
+
+
+def test_what_was_learned_is_what_the_table_says() -> None:
+    """As many seeds as `tasks/learning.py` found."""
+    with open(ROOT / "tasks" / "results" / "learning.csv", encoding="utf-8", newline="") as file:
+        runs = {
+            (row["line"], row["seed"]): row["reached"] == "True" for row in csv.DictReader(file)
+        }
+    for name, line in LINES.items():
+        found = [reached for (own, _), reached in runs.items() if own == name]
+        row = re.search(rf"^\| {re.escape(line.title)} \|.*$", README, flags=re.MULTILINE)
+        assert row is not None, name
+        assert f"{sum(found)} of {len(found)}" in row[0], name
 
 
 def test_the_table_of_operations_is_complete() -> None:

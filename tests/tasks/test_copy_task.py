@@ -71,27 +71,3 @@ def test_the_other_memories(
     assert path.with_suffix(".png").exists()
     main(CopyTask(), "", ["-resume", str(path), "-iterations", "10"])
     assert torch.load(path, weights_only=True)["iteration"] == 10
-
-
-LEARNING = {
-    "dnc": "-iterations 5000 -read_heads 1 -mem_size 16",
-    "sam": "-iterations 10000 -memory_type sam -mem_slot 64 -sparse_reads 4",
-    "sdnc": "-iterations 10000 -memory_type sdnc -mem_slot 64 -sparse_reads 4",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("memory", LEARNING)
-def test_copy_is_learned(tmp_path: Path, memory: str, seed: int) -> None:
-    """Lengths 1 to 8 of 5 bits: no wrong bit at length 8 within the iterations of batch 32."""
-    main(
-        CopyTask(),
-        "",
-        (
-            f"-seed {seed} -checkpoint_dir {tmp_path} -optim rmsprop -lr 0.0005 -batch_size 32 "
-            f"-sequence_max_length 8 -nhlayer 1 {LEARNING[memory]}"
-        ).split(),
-    )
-    saved = torch.load(tmp_path / f"copy_{memory}.pt", weights_only=True)
-    assert saved["solved"]

@@ -147,9 +147,9 @@ def test_no_more_pairs_than_there_are_keys(
 ) -> None:
     """The curriculum stops there, and so do the tests."""
     arguments = f"-checkpoint_dir {tmp_path} -input_size 5 -batch_size 2 -nhid 4 -iterations 5 "
-    arguments += "-curriculum exponential -curriculum_window 1 -curriculum_threshold 100"
+    arguments += "-sequence_max_length 2 -curriculum_window 1 -curriculum_threshold 100"
     main(AssociativeRecallTask(), "", arguments.split())
-    rows = (tmp_path / "associative_recall_dnc.csv").read_text().splitlines()[1:]
+    rows = (tmp_path / "associative_recall_sam.csv").read_text().splitlines()[1:]
     assert [row.rpartition(",")[2] for row in rows] == ["2", "4", "4", "4", "4"]
     tested = [line for line in capsys.readouterr().out.splitlines() if "  length" in line]
     assert [line.split()[1] for line in tested] == ["4:"]

@@ -1,0 +1,96 @@
+"""What the memories must learn, and the command that shows it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import learning
+from copy_task import CopyTask
+from learning import outcome, train
+from learning_lines import LINES, Line, Outcome
+from small_runs import SMALL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", LINES)
+def test_it_is_learned(tmp_path: Path, name: str, seed: int) -> None:
+    """`pytest -m slow -k is_learned`: an hour on two cores, of which it uses one."""
+    found = outcome(name, train(name, seed, tmp_path))
+    print(name, seed, found)
+    assert LINES[name].reached(found), found
+
+
+@pytest.mark.parametrize(
+    ("name", "enough", "short"),
+    [
+        ("copy_generalization", {8: (0.0,), 16: (0.01,)}, {8: (0.0,), 16: (0.011,)}),
+        ("adding", {100: (0.05, 9.0), 1000: (0.05, 9.0)}, {100: (0.01, 0.0), 1000: (0.06, 0.0)}),
+        ("argmax", {15: (0.3, 0.95)}, {15: (0.0, 0.94)}),
+    ],
+)
+def test_what_counts_as_reached(
+    name: str, enough: dict[int, tuple[float, ...]], short: dict[int, tuple[float, ...]]
+) -> None:
+    reached = LINES[name].reached
+    assert reached(Outcome(9, False, 8, enough))
+    assert not reached(Outcome(9, False, 8, short))
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [("associative_recall", 32), ("priority_sort", 4), ("copy_generalization", 4)]
+)
+def test_a_curriculum_that_stays_behind(name: str, last: int) -> None:
+    scores = {16: (0.0,)}
+    assert not LINES[name].reached(Outcome(9, True, last, scores))
+    assert LINES[name].reached(Outcome(9, False, 2 * last, scores))
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables and figure of real runs; what is trained already is not trained again."""
+    small = " ".join(SMALL) + " -iterations 6"
+    yes = Line("one", "anything", CopyTask, small, (2, 3), lambda found: found.iterations == 6)
+    no = yes._replace(options=small + " -memory_type sam", reached=lambda found: found.solved)
+    monkeypatch.setattr(learning, "LINES", {"yes": yes, "no": no})
+    where = ["-runs", str(tmp_path / "runs"), "-out", str(tmp_path / "out")]
+    learning.main([*where, "-lines", "yes", "no", "-seeds", "3", "4"])
+    printed = capsys.readouterr().out
+    assert "one, seed 3: reached, 6 iterations, level 3; length 2: bit error 0." in printed
+    assert printed.count("NOT reached") == 2
+    with open(tmp_path / "out" / "learning.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["line"], row["seed"], row["length"], row["reached"]) for row in rows] == [
+        (line, seed, length, str(line == "yes"))
+        for line in ("yes", "no")
+        for seed in "34"
+        for length in "23"
+    ]
+    assert {row["metric"] for row in rows} == {"bit error"}
+    assert len({row["value"] for row in rows}) > 1
+    with open(tmp_path / "out" / "learning_curves.csv", encoding="utf-8", newline="") as file:
+        points = list(csv.DictReader(file))
+    assert [point["iteration"] for point in points] == [*"123456"] * 4
+    figure = (tmp_path / "out" / "learning.png").read_bytes()
+    assert figure.startswith(b"\x89PNG")
+
+    def not_again(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(learning.subprocess, "run", not_again)
+    learning.main([*where, "-lines", "yes", "no", "-seeds", "3", "4"])
+    assert (tmp_path / "out" / "learning.png").read_bytes() == figure
+
+
+def test_a_run_that_fails_says_where_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = LINES["copy_dnc"]
+    monkeypatch.setattr(learning, "LINES", {"bad": line._replace(options="-input_size 6 -cuda 99")})
+    with pytest.raises(SystemExit, match=r"bad_0.log: ended with 1"):
+        learning.train("bad", 0, tmp_path)
+    assert "-cuda 99: no such device" in (tmp_path / "bad_0" / "log").read_text()
