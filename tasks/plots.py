@@ -1,32 +1,14 @@
-"""What people look at: pictures of learning and of memory use, heat maps on a visdom server."""
+"""Pictures of learning and of memory use."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-__all__ = ["HeatMapServer", "save_curve_picture", "save_memory_picture"]
-
-# Title and axis of each heat map, as users of pytorch-dnc know them.
-HEAT_MAPS = {
-    "memory": ("Memory", "mem_slot * mem_size"),
-    "link_matrix": ("Link Matrix", "mem_slot * mem_slot"),
-    "precedence": ("Precedence", "mem_slot"),
-    "read_weights": ("Read Weights", "nr_read_heads * mem_slot"),
-    "write_weights": ("Write Weights", "mem_slot"),
-    "usage_vector": ("Usage Vector", "mem_slot"),
-    "usage": ("Usage", "mem_slot"),
-    "visible_memory": ("Visible Memory", "visible_slot * mem_size"),
-    "read_positions": ("Read Positions", "visible_slot"),
-    "rev_link_matrix": ("Reverse Link Matrix", "visible_slot * visible_slot"),
-}
+__all__ = ["save_curve_picture", "save_memory_picture"]
 
 
 def save_memory_picture(
@@ -54,13 +36,19 @@ def save_memory_picture(
     last = slice(layers - 1, None, layers)  # of several controller layers, the last
     writes, reads = trace["write_weights"][last], trace["read_weights"][last]
     slots = writes.shape[1]
+    heads = np.split(reads, reads.shape[1] // slots, axis=1)
+    # Of a memory that is mostly empty, the slots up to the last that was touched.
+    touched = np.flatnonzero(np.any([weights.any(0) for weights in (writes, *heads)], axis=0))
+    shown = slots if not touched.size else max(int(touched[-1]) + 1, min(slots, 8))
+    label = "slot" if shown == slots else f"slot (of {slots})"
     panels: list[tuple[str, str, np.ndarray]] = [
         ("input", "channel", input.numpy()),
         ("output", "channel", output.numpy()),
-        ("write weighting", "slot", writes),
+        ("write weighting", label, writes[:, :shown]),
     ]
-    heads = np.split(reads, reads.shape[1] // slots, axis=1)
-    panels += [(f"read weighting, head {n + 1}", "slot", head) for n, head in enumerate(heads)]
+    panels += [
+        (f"read weighting, head {n + 1}", label, head[:, :shown]) for n, head in enumerate(heads)
+    ]
 
     figure = Figure(figsize=(8, 1.2 + 1.6 * len(panels)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -135,63 +123,3 @@ def save_curve_picture(
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return np.convolve(values, np.full(width, 1 / width), mode="valid")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what visdom has to warn of in its own code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-class HeatMapServer:
-    """A visdom server that shows the debug dictionary."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    @classmethod
-    def connect(cls, port: int, server: str = "http://localhost") -> HeatMapServer | None:
-        """The running server, or None and one line that says why not."""
-        logging.getLogger("visdom").setLevel(logging.ERROR)
-        try:
-            with _quiet():
-                import visdom  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            print("-visdom: visdom is not installed, training goes on without heat maps")
-            return None
-        try:
-            with _quiet():
-                connection = visdom.Visdom(
-                    server=server, port=port, use_incoming_socket=False, raise_exceptions=True
-                )
-            if connection.win_exists("memory") is None:  # whatever answers is not visdom
-                raise ConnectionError
-        except OSError:  # of which ConnectionError is one
-            print(
-                f"-visdom: no server at {server}:{port} (start one: python -m visdom.server "
-                f"-port {port}), training goes on without heat maps"
-            )
-            return None
-        return cls(connection)
-
-    def send(self, trace: dict[str, np.ndarray], iteration: int, loss: float) -> bool:
-        """Show each entry of the debug dictionary in a window; False once the server is gone."""
-        try:
-            for name, values in trace.items():
-                title, axis = HEAT_MAPS.get(name, (name, name))
-                self._connection.heatmap(
-                    values,
-                    win=name,
-                    opts={
-                        "xtickstep": 10,
-                        "ytickstep": 2,
-                        "title": f"{title}, t: {iteration}, loss: {loss:.4f}",
-                        "ylabel": "layer * time",
-                        "xlabel": axis,
-                    },
-                )
-        except OSError:
-            return False
-        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from memcore import MemcoreError
 from metrics import read_metrics
 from plots import save_curve_picture, save_memory_picture
 from run import Run
@@ -27,9 +28,12 @@ def report(run: Run) -> None:
     for length in sorted(lengths):
         values = ", ".join(f"{value:.4f}" for value in run.test(length, generator))
         print(f"  length {length:4d}: {values}")
-    batch, output, trace = run.example(longest)
     picture = run.checkpoint.with_suffix(".png")
-    save_memory_picture(picture, run.task.name, batch.input[0].cpu(), output[0], trace)
+    try:
+        batch, output, trace = run.example(longest)
+        save_memory_picture(picture, run.task.name, batch.input[0].cpu(), output[0], trace)
+    except MemcoreError as error:
+        print(f"no picture of the memory: {error}")
     columns = read_metrics(run.checkpoint.with_suffix(".csv"))
     title = f"{run.task.name} with {run.options.memory_type}"
     save_curve_picture(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from checkpoints import Before, before, save_checkpoint
 from curriculum import build_curriculum
+from memcore import MemcoreError
 from metrics import Averages, Row
 from models import build_model, build_optimizer, build_scheduler
 from task import Batch, Task
@@ -84,13 +85,21 @@ class Run:
         return self.solved
 
     def example(self, length: int) -> tuple[Batch, Tensor, dict[str, Any]]:
-        """One example of that length, the output for it and the debug dictionary."""
+        """One example of that length, the output for it and the debug dictionary.
+
+        It is shorter where else the dictionary would be too large; a MemcoreError says that this
+        is so for any length.
+        """
         batch = self._batch(length, torch.Generator().manual_seed(self.options.seed + 1), 1)
         self.model.eval()
         self.model.debug = True
         try:
             with torch.no_grad():
                 output, _, trace = self.model(batch.input)
+        except MemcoreError:
+            if length == 1:
+                raise
+            return self.example(length // 2)
         finally:
             self.model.debug = False
         return batch, self.task.show(output).cpu(), trace

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import Before, load_checkpoint
+from heat_maps import HeatMapServer
 from interruption import deferred_interrupt
+from memcore import MemcoreError
 from metrics import MetricsFile, Sink, TensorBoard
 from options import build_parser, choose_device
-from plots import HeatMapServer
 from report import describe, report
 from run import Run
 from task import Batch, Task
@@ -94,7 +95,6 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
         raise SystemExit("the tasks need tqdm: pip install 'memcore[viz]'") from None
 
     options, names = run.options, ("loss", *run.task.metrics)
-    heat_maps = HeatMapServer.connect(options.visdom_port) if options.visdom else None
     since, begun = time.perf_counter(), run.iteration
     progress = tqdm(
         total=options.iterations,
@@ -104,6 +104,8 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
         dynamic_ncols=True,
         disable=None,
     )
+    port, say = options.visdom_port, progress.write
+    heat_maps = HeatMapServer.connect(port, say) if options.visdom else None
     with progress, deferred_interrupt() as interrupted:
         while run.iteration < options.iterations and not run.solved and not interrupted.is_set():
             row = run.train_once()
@@ -119,11 +121,9 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
                     f"length up to {row.level}, {spent * 1e3:.1f} ms an iteration"
                 )
                 if heat_maps is not None:
-                    _, _, trace = run.example(row.level)
-                    if not heat_maps.send(trace, run.iteration, means[0]):
-                        progress.write(
-                            "-visdom: the server is gone, training goes on without heat maps"
-                        )
+                    trouble = _show(heat_maps, run, means[0])
+                    if trouble is not None:
+                        progress.write(f"-visdom: {trouble}, training goes on without heat maps")
                         heat_maps = None
                 if run.check_solved():
                     progress.write(f"solved at iteration {run.iteration}")
@@ -131,3 +131,12 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
             if run.iteration % options.check_freq == 0:
                 _save(run, sinks)
     return interrupted.is_set()
+
+
+def _show(heat_maps: HeatMapServer, run: Run, loss: float) -> str | None:
+    """Send an example's heat maps; what went wrong, if it did."""
+    try:
+        _, _, trace = run.example(run.level())
+    except MemcoreError as error:
+        return str(error)
+    return heat_maps.send(trace, run.iteration, loss)

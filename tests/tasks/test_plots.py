@@ -1,8 +1,7 @@
-"""The picture of the memory use, and the heat maps on a visdom server."""
+"""The picture of the memory use."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from plots import HEAT_MAPS, HeatMapServer, save_memory_picture
-from small_runs import run
+from memcore import MemcoreError
+from plots import save_memory_picture
+from small_runs import run, train
 
 
 def test_the_picture_shows_what_it_is_given(tmp_path: Path) -> None:
@@ -32,51 +32,36 @@ def test_the_picture_shows_what_it_is_given(tmp_path: Path) -> None:
         assert picture(input, output, {**trace, name: 1 - trace[name]}) != plain
 
 
-def test_visdom_gets_the_trace_at_every_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_only_the_slots_that_were_used_are_drawn(tmp_path: Path) -> None:
+    """Of a memory of a thousand, the rest would leave lines too thin to see."""
+    rng = np.random.default_rng(0)
+
+    def picture(slots: int, used: int) -> bytes:
+        trace = {name: np.zeros((5, slots)) for name in ("write_weights", "read_weights")}
+        trace["write_weights"][:, :used] = weights[:, :used]
+        save_memory_picture(tmp_path / "a.png", "copy", torch.ones(5, 3), torch.ones(5, 2), trace)
+        return (tmp_path / "a.png").read_bytes()
+
+    weights = rng.random((5, 20))
+    assert picture(1000, 20) == picture(1000, 20)
+    assert picture(1000, 20) != picture(1000, 19)  # to the last slot that was touched
+    assert picture(1000, 3) != picture(2000, 3)  # how many there are is said
+    small = picture(20, 20)
+    weights[:, 19] = 0
+    assert picture(20, 20) != small
+
+
+def test_the_example_is_shorter_where_its_trace_would_be_too_large(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sent: list[int] = []
-
-    class Server:
-        def send(self, trace: dict[str, Any], iteration: int, loss: float) -> bool:
-            assert trace["write_weights"].any()
-            sent.append(iteration)
-            return len(sent) < 2
-
-    monkeypatch.setattr(HeatMapServer, "connect", classmethod(lambda _, port: Server()))
-    run(tmp_path, "-iterations", "15", "-visdom")
-    assert sent == [5, 10]  # the server was gone after the second
-    assert capsys.readouterr().out.count("-visdom: the server is gone, training goes on") == 1
-
-
-def test_visdom_without_a_server(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "visdom", None)
-    assert HeatMapServer.connect(8097) is None
-    assert capsys.readouterr().out == (
-        "-visdom: visdom is not installed, training goes on without heat maps\n"
-    )
-
-
-def test_visdom_heat_maps_have_the_known_layout() -> None:
-    sent: list[tuple[Any, str, dict[str, Any]]] = []
-
-    class Server:
-        def heatmap(self, values: Any, win: str, opts: dict[str, Any]) -> None:
-            if len(sent) == len(HEAT_MAPS):
-                raise ConnectionError
-            sent.append((values, win, opts))
-
-    server = HeatMapServer(Server())
-    trace = {name: np.zeros((2, 3)) for name in HEAT_MAPS}
-    assert server.send(trace, 7, 0.25)
-    assert [win for _, win, _ in sent] == list(HEAT_MAPS)
-    assert sent[0][2] == {
-        "xtickstep": 10,
-        "ytickstep": 2,
-        "title": "Memory, t: 7, loss: 0.2500",
-        "ylabel": "layer * time",
-        "xlabel": "mem_slot * mem_size",
-    }
-    assert not server.send(trace, 8, 0.25)
+    monkeypatch.setattr("torch_adapters.debug.TRACE_LIMIT", 1000)
+    training = train()
+    batch, output, trace = training.example(3)  # 528 bytes at length 1, 1,232 at 3
+    assert batch.input.shape[1] == output.shape[1] == len(trace["memory"]) == 3
+    assert not training.model.debug
+    monkeypatch.setattr("torch_adapters.debug.TRACE_LIMIT", 100)
+    with pytest.raises(MemcoreError, match="the trace of 3 rows would take"):
+        training.example(3)
+    run(tmp_path, "-iterations", "1")
+    assert "no picture of the memory: debug: the trace of" in capsys.readouterr().out
+    assert (tmp_path / "copy_dnc_curve.png").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from copy_task import CopyTask
-from plots import HEAT_MAPS, HeatMapServer
+from heat_maps import HEAT_MAPS, HeatMapServer
 from small_runs import SMALL, train
 from training import main
 from visdom_server import free_port, visdom_server
@@ -39,7 +40,7 @@ def test_the_server_holds_the_heat_maps(
     sent: list[tuple[dict[str, Any], float]] = []
     send = HeatMapServer.send
 
-    def watched(self: HeatMapServer, trace: Any, iteration: int, loss: float) -> bool:
+    def watched(self: HeatMapServer, trace: Any, iteration: int, loss: float) -> str | None:
         sent.append((trace, loss))
         return send(self, trace, iteration, loss)
 
@@ -58,8 +59,17 @@ def test_the_server_holds_the_heat_maps(
         assert held["type"] == "heatmap"
         np.testing.assert_allclose(np.array(held["z"], dtype=float), values, rtol=1e-6)
         assert windows[name]["title"] == f"{title}, t: 10, loss: {loss:.4f}"
+        if name == "link_matrix":  # the SDNC's are among the visible slots
+            axis = "visible_slot * visible_slot"
         assert layout["xaxis"]["title"] == axis
         assert layout["yaxis"]["title"] == "layer * time"
+
+
+def test_the_server_has_a_page(port: int) -> None:
+    """Which visdom 0.2.4 has not with the newest tornado."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert page.status == 200
+        assert b"visdom" in page.read()
 
 
 def test_no_server_where_nothing_listens(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,99 @@
+"""Heat maps of the debug dictionary, and what is said where there can be none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import heat_maps
+from heat_maps import HEAT_MAPS, HeatMapServer
+from small_runs import run
+
+
+def test_visdom_gets_the_trace_at_every_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[int] = []
+
+    class Server:
+        def send(self, trace: dict[str, Any], iteration: int, loss: float) -> str | None:
+            assert trace["write_weights"].any()
+            sent.append(iteration)
+            return None if len(sent) < 2 else "it is over"
+
+    monkeypatch.setattr(HeatMapServer, "connect", classmethod(lambda *_: Server()))
+    run(tmp_path, "-iterations", "15", "-visdom")
+    assert sent == [5, 10]  # the server was gone after the second
+    assert capsys.readouterr().out.count("-visdom: it is over, training goes on without") == 1
+
+
+def test_visdom_without_a_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "visdom", None)
+    assert HeatMapServer.connect(8097) is None
+    assert capsys.readouterr().out == (
+        "-visdom: visdom is not installed, training goes on without heat maps\n"
+    )
+
+
+def test_visdom_heat_maps_have_the_known_layout() -> None:
+    sent: list[tuple[Any, str, dict[str, Any]]] = []
+
+    class Server:
+        def heatmap(self, values: Any, win: str, opts: dict[str, Any]) -> None:
+            if len(sent) == len(HEAT_MAPS):
+                raise ConnectionError
+            sent.append((values, win, opts))
+
+    server = HeatMapServer(Server())
+    trace = {name: np.zeros((2, 3)) for name in HEAT_MAPS}
+    assert server.send(trace, 7, 0.25) is None
+    assert [win for _, win, _ in sent] == list(HEAT_MAPS)
+    assert sent[1][2]["xlabel"] == sent[-1][2]["xlabel"] == "visible_slot * visible_slot"
+    assert sent[0][2] == {
+        "xtickstep": 10,
+        "ytickstep": 2,
+        "title": "Memory, t: 7, loss: 0.2500",
+        "ylabel": "layer * time",
+        "xlabel": "mem_slot * mem_size",
+    }
+    assert server.send(trace, 8, 0.25) == "the server is gone"
+    sent.clear()
+    assert server.send({"link_matrix": np.zeros((2, 900))}, 9, 0.25) is None  # of a dense memory
+    assert sent[0][2]["xlabel"] == "mem_slot * mem_slot"
+    assert sent[0][2]["xtickstep"] == 40  # with 10 the labels would overlap
+
+
+def test_what_a_browser_could_not_take_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(heat_maps, "LARGEST", 10)
+    sent: list[str] = []
+
+    class Server:
+        def heatmap(self, values: Any, win: str, opts: dict[str, Any]) -> None:
+            sent.append(win)
+
+    server = HeatMapServer(Server())
+    for iteration in (5, 10):
+        server.send({"memory": np.zeros((2, 6)), "usage": np.zeros((2, 5))}, iteration, 0.0)
+    assert sent == ["usage", "usage"]
+    assert capsys.readouterr().out == (
+        "-visdom: memory is left out, its 12 numbers are more than the 10 that are shown\n"
+    )
+
+
+def test_a_memory_too_large_for_any_heat_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch_adapters.debug.TRACE_LIMIT", 100)
+    monkeypatch.setattr(HeatMapServer, "connect", classmethod(lambda *_: HeatMapServer(None)))
+    assert run(tmp_path, "-iterations", "15", "-visdom")["iteration"] == 15
+    printed = capsys.readouterr().out
+    assert printed.count("-visdom: debug: the trace of") == 1
+    assert "False, training goes on without heat maps" in printed
