@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training import Batch, Task, main
+from training import Batch, BitsTask, main
 
 __all__ = ["AssociativeRecallTask"]
 
 
-class AssociativeRecallTask(Task):
+class AssociativeRecallTask(BitsTask):
     """A pair a step, key and value side by side; then a query flag with a key.
 
     Channels in: the bits of the key, as many of the value, the flag. Channels out: the bits of
@@ -67,7 +66,7 @@ class AssociativeRecallTask(Task):
     def batch(
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Input ``[B, L + 1, 2·bits + 1]`` and target ``[B, bits]``; keys are distinct."""
+        """Input ``[B, L + 1, 2·bits + 1]`` and target ``[B, 1, bits]``; keys are distinct."""
         width = options.input_size // 2
         keys = distinct_bits(batch_size, length, width, generator)
         values = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
@@ -76,20 +75,12 @@ class AssociativeRecallTask(Task):
         input = torch.zeros(batch_size, length + 1, options.input_size)
         input[:, :-1, :width], input[:, :-1, width:-1] = keys, values
         input[:, -1, :width], input[:, -1, -1] = keys[every, asked], 1
-        return Batch(input, values[every, asked])
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy of the value at the query, per bit."""
-        return binary_cross_entropy_with_logits(output[:, -1], target)
+        return Batch(input, values[every, asked].unsqueeze(1))
 
     def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
         """Share of wrong bits, and of values with a wrong bit."""
-        wrong = (output[:, -1] > 0) != target.bool()
-        return wrong.float().mean().item(), wrong.any(1).float().mean().item()
-
-    def show(self, output: Tensor) -> Tensor:
-        """The probability of each bit."""
-        return output.sigmoid()
+        wrong = self.wrong(output, target)
+        return wrong.float().mean().item(), wrong.any(2).float().mean().item()
 
 
 def distinct_bits(batch: int, count: int, width: int, generator: torch.Generator) -> Tensor:

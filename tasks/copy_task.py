@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training import Batch, Task, main
+from training import Batch, BitsTask, main
 
 __all__ = ["CopyTask"]
 
 
-class CopyTask(Task):
+class CopyTask(BitsTask):
     """Bits in, an end flag, as many blank steps; the same bits are due in the blank steps."""
 
     name = "copy"
-    metrics = ("bit error",)
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """The bits and the flag in, the bits out."""
@@ -34,19 +31,6 @@ class CopyTask(Task):
         input[:, :length, :-1] = bits
         input[:, length, -1] = 1
         return Batch(input, bits)
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy of the last L steps, per bit."""
-        return binary_cross_entropy_with_logits(output[:, -target.shape[1] :], target)
-
-    def score(self, output: Tensor, target: Tensor) -> tuple[float]:
-        """Share of wrong bits in the last L steps."""
-        guessed = output[:, -target.shape[1] :] > 0
-        return ((guessed != target.bool()).float().mean().item(),)
-
-    def show(self, output: Tensor) -> Tensor:
-        """The probability of each bit."""
-        return output.sigmoid()
 
 
 if __name__ == "__main__":

@@ -11,17 +11,15 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training import Batch, Task, main
+from training import Batch, BitsTask, main
 
 __all__ = ["PrioritySortTask"]
 
 DUE = 0.8  # share of the vectors: 16 of 20 in Graves et al. 2014
 
 
-class PrioritySortTask(Task):
+class PrioritySortTask(BitsTask):
     """Bits with a priority in [−1, 1], an end flag, blank steps; four fifths are due, sorted.
 
     Channels in: the bits, the priority, the flag. Channels out: the bits, from the highest
@@ -29,7 +27,6 @@ class PrioritySortTask(Task):
     """
 
     name = "priority_sort"
-    metrics = ("bit error",)
     multiples = (1, 1.5, 2)
     defaults: dict[str, Any] = {
         "input_size": 8,
@@ -66,19 +63,6 @@ class PrioritySortTask(Task):
         input[:, length, -1] = 1
         order = priority.argsort(dim=1, descending=True, stable=True)[:, :due]
         return Batch(input, bits.gather(1, order.unsqueeze(2).expand(-1, -1, width)))
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy of the steps that are due, per bit."""
-        return binary_cross_entropy_with_logits(output[:, -target.shape[1] :], target)
-
-    def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
-        """Share of wrong bits."""
-        guessed = output[:, -target.shape[1] :] > 0
-        return ((guessed != target.bool()).float().mean().item(),)
-
-    def show(self, output: Tensor) -> Tensor:
-        """The probability of each bit."""
-        return output.sigmoid()
 
 
 if __name__ == "__main__":

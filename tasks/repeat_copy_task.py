@@ -10,15 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training import Batch, Task, main
+from training import Batch, BitsTask, main
 
 __all__ = ["RepeatCopyTask"]
 
 
-class RepeatCopyTask(Task):
+class RepeatCopyTask(BitsTask):
     """A start flag and bits, the number of repeats, blank steps; due are repeats and an end flag.
 
     Channels in: the bits, the start flag, the repeats (in tenths). Channels out: the bits, the
@@ -26,7 +24,6 @@ class RepeatCopyTask(Task):
     """
 
     name = "repeat_copy"
-    metrics = ("bit error",)
     multiples = (1, 1.5, 2)
     defaults: dict[str, Any] = {
         "sequence_max_length": 2,
@@ -69,19 +66,6 @@ class RepeatCopyTask(Task):
         target[:, :-1, :width] = bits.repeat(1, repeats, 1)
         target[:, -1, width] = 1
         return Batch(input, target)
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy of the steps that are due, per bit."""
-        return binary_cross_entropy_with_logits(output[:, -target.shape[1] :], target)
-
-    def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
-        """Share of wrong bits, the end flag included."""
-        guessed = output[:, -target.shape[1] :] > 0
-        return ((guessed != target.bool()).float().mean().item(),)
-
-    def show(self, output: Tensor) -> Tensor:
-        """The probability of each bit."""
-        return output.sigmoid()
 
 
 if __name__ == "__main__":

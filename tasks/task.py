@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["AddOption", "Batch", "Task"]
+__all__ = ["AddOption", "Batch", "BitsTask", "Task"]
 
 # name, kind, default, help: as `build_parser` uses it
 AddOption = Callable[[str, Callable[[str], Any], object, str], None]
@@ -67,3 +68,26 @@ class Task:
     def show(self, output: Tensor) -> Tensor:
         """What to draw of the output ``[B, T, Y]``, in [0, 1]."""
         raise NotImplementedError
+
+
+class BitsTask(Task):
+    """Bits are due in the last steps: the target is ``[B, due, bits]``, the outputs are logits."""
+
+    metrics = ("bit error",)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy of the steps that are due, per bit."""
+        return binary_cross_entropy_with_logits(output[:, -target.shape[1] :], target)
+
+    def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
+        """Share of wrong bits."""
+        return (self.wrong(output, target).float().mean().item(),)
+
+    def show(self, output: Tensor) -> Tensor:
+        """The probability of each bit."""
+        return output.sigmoid()
+
+    @staticmethod
+    def wrong(output: Tensor, target: Tensor) -> Tensor:
+        """Which bits are wrong, ``[B, due, bits]``."""
+        return (output[:, -target.shape[1] :] > 0) != target.bool()

@@ -16,9 +16,9 @@ from metrics import MetricsFile, Sink, TensorBoard
 from options import build_parser, choose_device
 from report import describe, report
 from run import Run
-from task import Batch, Task
+from task import Batch, BitsTask, Task
 
-__all__ = ["Batch", "Task", "main"]
+__all__ = ["Batch", "BitsTask", "Task", "main"]
 
 
 def main(task: Task, description: str, argv: Sequence[str] | None = None) -> None:

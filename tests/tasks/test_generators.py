@@ -129,7 +129,7 @@ def test_associative_recall(seed: int, bits: int) -> None:
         assert len(known) == 6
         assert all(pair[-1] == 0 for pair in pairs)
         assert query[bits:] == [0] * bits + [1]
-        assert target == known[tuple(query[:bits])]
+        assert target == [known[tuple(query[:bits])]]
 
 
 def test_as_many_keys_as_there_can_be() -> None:
