@@ -11,7 +11,7 @@ from curriculum import ExponentialCurriculum, LinearCurriculum, build_curriculum
 from kills import assert_same_run
 from options import build_parser
 from run import Run
-from small_runs import run, train
+from small_runs import run, run_killed, train
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -151,17 +151,7 @@ def test_scheduler_and_curriculum_continue_bit_for_bit(tmp_path: Path) -> None:
     options = (*options, "-iterations", "12", "-lr", "0.1")
     run(tmp_path / "whole", *options)
     interrupted = tmp_path / "parts"
-    with pytest.MonkeyPatch.context() as patch:
-        train_once = Run.train_once
-
-        def stops(self: Run) -> object:
-            if self.iteration == 9:
-                raise KeyboardInterrupt
-            return train_once(self)
-
-        patch.setattr(Run, "train_once", stops)
-        with pytest.raises(KeyboardInterrupt):
-            run(interrupted, *options)
+    run_killed(interrupted, 9, *options)
     run(interrupted, "-resume", str(interrupted / "copy_dnc.pt"))  # from iteration 8
     assert_same_run(tmp_path / "whole", interrupted)
 

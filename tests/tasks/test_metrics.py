@@ -14,7 +14,7 @@ from copy_task import CopyTask
 from metrics import Averages, MetricsFile, Row, TensorBoard, read_metrics
 from plots import save_curve_picture
 from run import Run
-from small_runs import SMALL, run
+from small_runs import SMALL, run, run_killed
 from training import main
 
 HEADER = "iteration,length,loss,bit error,learning rate,level\n"
@@ -124,17 +124,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_holds_the_same(tmp_path: Path) -> None:
     """Of a run that was killed after its checkpoint, resumed: each iteration once."""
     pytest.importorskip("tensorboard")
-    with pytest.MonkeyPatch.context() as patch:
-        train_once = Run.train_once
-
-        def stops(self: Run) -> Row:
-            if self.iteration == 6:
-                raise KeyboardInterrupt
-            return train_once(self)
-
-        patch.setattr(Run, "train_once", stops)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, "-iterations", "9", "-tensorboard")
+    run_killed(tmp_path, 6, "-iterations", "9", "-tensorboard")
     run(tmp_path, "-resume", str(tmp_path / "copy_dnc.pt"), "-tensorboard")
     columns = read_metrics(tmp_path / "copy_dnc.csv")
     scalars = events(tmp_path / "tensorboard" / "copy_dnc")
