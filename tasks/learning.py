@@ -42,11 +42,11 @@ def train(name: str, seed: int, folder: Path) -> Path:
     line = LINES[name]
     own = folder / f"{name}_{seed}"
     arguments = [*line.options.split(), "-seed", str(seed), "-checkpoint_dir", str(own)]
-    memory = _parser(line.task()).parse_args(arguments).memory_type
-    path = own / f"{line.task.name}_{memory}.pt"
+    options = _parser(line.task()).parse_args(arguments)
+    path = own / f"{line.task.name}_{options.memory_type}.pt"
     if path.exists() or before(path).exists():
         _, saved = load_checkpoint(path, line.task.name)
-        if saved["solved"] or saved["iteration"] >= saved["options"]["iterations"]:
+        if saved["solved"] or saved["iteration"] >= options.iterations:
             return path
         arguments += ["-resume", str(path)]
     script = Path(__file__).with_name(f"{line.task.name}_task.py")

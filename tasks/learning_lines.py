@@ -73,8 +73,8 @@ LINES = {
         "copy, DNC, trained up to length 8",
         "at most 1 % wrong bits at length 16",
         CopyTask,
-        f"{COPY} -lr 0.001 -scheduler cosine -iterations 8000 -train_on -read_heads 1 "
-        "-mem_size 16 -mem_slot 64 -sequence_max_length 2 -curriculum exponential "
+        f"{COPY} -lr 0.0005 -scheduler cosine -iterations 8000 -train_on -read_heads 1 "
+        "-mem_size 16 -mem_slot 64 -sequence_max_length 4 -curriculum exponential "
         "-curriculum_threshold 0.02 -curriculum_limit 8",
         (8, 16, 24, 32),
         lambda outcome: outcome.level == 8 and outcome.scores[16][0] <= 0.01,
@@ -102,7 +102,7 @@ LINES = {
         "associative recall, SAM",
         "the curriculum passes 32 pairs",
         AssociativeRecallTask,
-        "-curriculum_limit 128 -iterations 6000",
+        "-curriculum_limit 128 -iterations 8000",
         (32, 64, 128),
         lambda outcome: outcome.level > 32,
     ),
