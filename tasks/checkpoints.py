@@ -14,7 +14,19 @@ __all__ = ["Before", "before", "load_checkpoint", "save_checkpoint", "write_whol
 
 KIND = "memcore task checkpoint, version "
 FORMAT = KIND + "2"
-PARTS = {"task", "options", "iteration", "model", "optimizer", "scheduler", "curriculum", "random"}
+PARTS: dict[str, type] = {
+    "task": str,
+    "options": dict,
+    "iteration": int,
+    "solved": bool,
+    "model": dict,
+    "optimizer": dict,
+    "scheduler": dict,
+    "curriculum": dict,
+    "averages": dict,
+    "data": torch.Tensor,
+    "random": torch.Tensor,
+}
 
 
 class Before(Enum):
@@ -89,6 +101,8 @@ def load_checkpoint(path: Path, task: str) -> tuple[Path, dict[str, Any]]:
         return path, _read(path, task)
     except _RefusedError as refused:
         reason = refused
+    if path.suffix != ".pt":  # of a name that is mistyped there is no checkpoint before it
+        raise SystemExit(f"-resume {path}: {reason}")
     second = before(path)
     try:
         content = _read(second, task)
@@ -102,8 +116,8 @@ def load_checkpoint(path: Path, task: str) -> tuple[Path, dict[str, Any]]:
 def _read(path: Path, task: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise _RefusedError("no such file") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise _RefusedError(str(error.strerror).lower()) from None
     except Exception as error:  # whatever bytes a foreign file may hold
         raise _RefusedError(f"not a readable checkpoint ({type(error).__name__})") from None
     found = content.get("format") if isinstance(content, dict) else None
@@ -113,6 +127,7 @@ def _read(path: Path, task: str) -> dict[str, Any]:
         raise _RefusedError(f"a {found}, of which this program reads only version 2")
     if content.get("task") != task:
         raise _RefusedError(f"a checkpoint of the {content.get('task')} task, not {task}")
-    if not content.keys() >= PARTS:
-        raise _RefusedError("not a whole checkpoint")
+    for name, kind in PARTS.items():
+        if not isinstance(content.get(name), kind):
+            raise _RefusedError(f"not a whole checkpoint, its {name} is missing or damaged")
     return content

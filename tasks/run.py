@@ -136,6 +136,14 @@ class Run:
     def restore(self, saved: dict[str, Any], source: Path) -> None:
         """Go on from a checkpoint, read from ``source``, as if never interrupted."""
         try:
+            self._restore(saved, source)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise SystemExit(
+                f"-resume {source}: not a whole checkpoint ({type(error).__name__}: {error})"
+            ) from None
+
+    def _restore(self, saved: dict[str, Any], source: Path) -> None:
+        try:
             self.model.load_state_dict(saved["model"])
         except RuntimeError:
             raise SystemExit(

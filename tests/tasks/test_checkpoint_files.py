@@ -12,7 +12,7 @@ import torch
 from checkpoints import FORMAT, before
 from copy_task import CopyTask
 from kills import assert_same_run
-from small_runs import run
+from small_runs import SMALL, run
 from training import main
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file"),
+        (None, "no such file or directory"),
         (b"", "not a readable checkpoint"),
         (b"hello\n", "not a readable checkpoint"),
         ("truncated", "not a readable checkpoint"),
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
             "version 1, of which this program reads",
         ),
         ({"format": FORMAT, "task": "argmax"}, "a checkpoint of the argmax task, not copy"),
+        ({"format": FORMAT, "task": "copy"}, "not a whole checkpoint, its options is missing"),
         ("another model", "the options given build another model than the checkpoint's"),
     ],
 )
@@ -62,7 +63,7 @@ def _truncate(path: Path) -> None:
     ("spoil", "reason"),
     [
         (_truncate, "not a readable checkpoint"),
-        (Path.unlink, "no such file"),
+        (Path.unlink, "no such file or directory"),
         (lambda path: path.write_text("foreign"), "not a readable checkpoint"),
         (lambda path: torch.save({"format": FORMAT, "task": "argmax"}, path), "of the argmax task"),
     ],
@@ -86,6 +87,39 @@ def test_the_checkpoint_before_is_used(
     assert printed[0].endswith(f"; taking the one before it, {before(path)}")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert before(path).read_bytes() == whole  # not replaced by what was spoiled
+
+
+PARTS = "options iteration solved model optimizer scheduler curriculum averages data random".split()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_damaged_part_is_told(tmp_path: Path, part: str) -> None:
+    """Missing, of another kind, or of the right kind with nothing right in it."""
+    saved = run(tmp_path, "-iterations", "4")
+    path = tmp_path / "copy_dnc.pt"
+    before(path).unlink()
+    metrics = (tmp_path / "copy_dnc.csv").read_bytes()
+    without = {name: value for name, value in saved.items() if name != part}
+    damaged = [without, {**without, part: "x"}]
+    if isinstance(saved[part], dict) and part != "options":  # of those the defaults are left
+        damaged.append({**without, part: {}})
+    if isinstance(saved[part], torch.Tensor):
+        damaged.append({**without, part: torch.zeros(3)})
+    for content in damaged:
+        torch.save(content, path)
+        with pytest.raises(SystemExit, match=r"-resume .*copy_dnc.pt: (not a whole|the options)"):
+            main(CopyTask(), "", ["-resume", str(path), *SMALL])
+    assert (tmp_path / "copy_dnc.csv").read_bytes() == metrics
+
+
+def test_what_is_no_name_of_a_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path, "-iterations", "4")
+    assert before(tmp_path / "copy_dnc.pt").exists()
+    mistyped = tmp_path / "copy_dnc.csv"
+    with pytest.raises(SystemExit, match=r"-resume .*copy_dnc.csv: not a readable checkpoint"):
+        main(CopyTask(), "", ["-resume", str(mistyped)])
+    with pytest.raises(SystemExit, match=r"-resume .*: is a directory"):
+        main(CopyTask(), "", ["-resume", str(tmp_path)])
 
 
 def test_neither_checkpoint_can_be_used(tmp_path: Path) -> None:
