@@ -205,9 +205,11 @@ def test_inputs_that_are_too_narrow(kind: type[Task], size: int, message: str) -
         kind().sizes(options(input_size=size))
 
 
-# As people type them, shortened to two iterations of small batches by what is added.
+# As people type them, shortened to two iterations by what is added.
 COMMANDS = [
     "copy_task.py -cuda -1 -optim rmsprop -batch_size 32 -mem_slot 64",
+    "copy_task.py -cuda -1 -lr 0.001 -rnn_type lstm -nlayer 1 -nhlayer 2 -dropout 0 -mem_slot 32 "
+    "-batch_size 1000 -optim adam -sequence_max_length 8",
     "copy_task.py -cuda -1 -lr 0.001 -rnn_type lstm -memory_type sdnc -nlayer 1 -nhlayer 2 "
     "-dropout 0 -mem_slot 100 -mem_size 10 -read_heads 1 -sparse_reads 10 -batch_size 20 "
     "-optim adam -sequence_max_length 10",
@@ -217,13 +219,13 @@ COMMANDS = [
     "-curriculum_freq 10000",
     "adding_task.py -cuda -1 -lr 0.0001 -rnn_type lstm -memory_type sam -nlayer 1 -nhlayer 1 "
     "-nhid 100 -dropout 0 -mem_slot 1000 -mem_size 32 -read_heads 1 -sparse_reads 4 "
-    "-batch_size 20 -optim rmsprop -input_size 3 -sequence_max_length 20",
+    "-batch_size 20 -optim rmsprop -input_size 3 -sequence_max_length 100",
     "argmax_task.py -cuda -1 -lr 0.0001 -rnn_type lstm -memory_type dnc -nlayer 1 -nhlayer 1 "
     "-nhid 100 -dropout 0 -mem_slot 100 -mem_size 10 -read_heads 2 -batch_size 1 "
     "-optim rmsprop -sequence_max_length 15 -input_size 10 -iterations 10000",
     "repeat_copy_task.py -batch_size 4 -max_repeats 3",
-    "associative_recall_task.py -batch_size 4 -memory_type sam -curriculum exponential",
-    "priority_sort_task.py -batch_size 4 -memory_type sam -curriculum exponential",
+    "associative_recall_task.py -batch_size 4 -memory_type sdnc -curriculum linear",
+    "priority_sort_task.py -batch_size 4",
 ]
 
 
