@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-__all__ = ["save_curve_picture", "save_memory_picture"]
+__all__ = ["save_curve_picture", "save_memory_picture", "slots_to_show"]
 
 
 def save_memory_picture(
@@ -37,9 +37,7 @@ def save_memory_picture(
     writes, reads = trace["write_weights"][last], trace["read_weights"][last]
     slots = writes.shape[1]
     heads = np.split(reads, reads.shape[1] // slots, axis=1)
-    # Of a memory that is mostly empty, the slots up to the last that was touched.
-    touched = np.flatnonzero(np.any([weights.any(0) for weights in (writes, *heads)], axis=0))
-    shown = slots if not touched.size else max(int(touched[-1]) + 1, min(slots, 8))
+    shown = slots_to_show([writes, *heads])
     label = "slot" if shown == slots else f"slot (of {slots})"
     panels: list[tuple[str, str, np.ndarray]] = [
         ("input", "channel", input.numpy()),
@@ -68,6 +66,16 @@ def save_memory_picture(
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     print(f"picture: {path}")
+
+
+def slots_to_show(weightings: Sequence[np.ndarray]) -> int:
+    """Of a memory that is mostly empty, the slots up to the last that was touched; at least 8.
+
+    ``weightings`` are ``[T, N]`` each.
+    """
+    slots = weightings[0].shape[1]
+    touched = np.flatnonzero(np.any([weights.any(0) for weights in weightings], axis=0))
+    return max(int(touched[-1]) + 1, min(slots, 8)) if touched.size else slots
 
 
 def save_curve_picture(

@@ -42,6 +42,11 @@ def test_it_doubles_once_the_average_stays_under_the_threshold() -> None:
     assert curriculum.goal() is None
 
 
+def test_at_the_threshold_it_does_not_double() -> None:
+    curriculum = ExponentialCurriculum(3, 0, threshold=0.5, window=2)
+    assert grown(curriculum, [1.0, 0.0, 1.0, 0.0, 0.75, 0.0]) == [3, 3, 3, 3, 6, 6]
+
+
 def test_a_loss_that_is_not_a_number_does_not_double_it() -> None:
     curriculum = ExponentialCurriculum(3, 0, threshold=0.1, window=2)
     assert grown(curriculum, [math.nan, 0.0, 0.0]) == [3, 3, 6]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from memcore import MemcoreError
-from plots import save_memory_picture
+from plots import save_memory_picture, slots_to_show
 from small_runs import run, train
 
 
@@ -32,23 +32,25 @@ def test_the_picture_shows_what_it_is_given(tmp_path: Path) -> None:
         assert picture(input, output, {**trace, name: 1 - trace[name]}) != plain
 
 
-def test_only_the_slots_that_were_used_are_drawn(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("slots", "last", "shown"), [(1000, 20, 21), (1000, 2, 8), (5, 2, 5), (1000, None, 1000)]
+)
+def test_only_the_slots_that_were_used_are_drawn(slots: int, last: int | None, shown: int) -> None:
     """Of a memory of a thousand, the rest would leave lines too thin to see."""
-    rng = np.random.default_rng(0)
+    writes, reads = np.zeros((3, slots)), np.zeros((3, slots))
+    if last is not None:
+        reads[1, last] = writes[2, last // 2] = 0.1
+    assert slots_to_show([writes, reads]) == shown
 
-    def picture(slots: int, used: int) -> bytes:
-        trace = {name: np.zeros((5, slots)) for name in ("write_weights", "read_weights")}
-        trace["write_weights"][:, :used] = weights[:, :used]
+
+def test_how_many_slots_there_are_is_said(tmp_path: Path) -> None:
+    def picture(slots: int) -> bytes:
+        trace = {name: np.eye(5, slots) for name in ("write_weights", "read_weights")}
         save_memory_picture(tmp_path / "a.png", "copy", torch.ones(5, 3), torch.ones(5, 2), trace)
         return (tmp_path / "a.png").read_bytes()
 
-    weights = rng.random((5, 20))
-    assert picture(1000, 20) == picture(1000, 20)
-    assert picture(1000, 20) != picture(1000, 19)  # to the last slot that was touched
-    assert picture(1000, 3) != picture(2000, 3)  # how many there are is said
-    small = picture(20, 20)
-    weights[:, 19] = 0
-    assert picture(20, 20) != small
+    assert picture(1000) == picture(1000)
+    assert picture(1000) != picture(2000)
 
 
 def test_the_example_is_shorter_where_its_trace_would_be_too_large(

@@ -164,6 +164,15 @@ def test_a_test_takes_as_many_examples_as_asked(monkeypatch: pytest.MonkeyPatch)
     assert sizes == [1, 100, 7]
 
 
+def test_it_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "test", lambda self, length, generator: (0.0,))
+    solved = run(tmp_path, "-iterations", "15")
+    assert (solved["iteration"], solved["solved"]) == (5, True)
+    saved = str(tmp_path / "copy_dnc.pt")
+    further = run(tmp_path, "-resume", saved, "-iterations", "15", "-train_on")
+    assert (further["iteration"], further["solved"]) == (15, False)
+
+
 def test_the_report_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
