@@ -37,7 +37,7 @@ class Line(NamedTuple):
 
 
 COPY = "-optim rmsprop -batch_size 32 -nhlayer 1"
-TO_8 = f"{COPY} -lr 0.0005 -sequence_max_length 8"
+TO_8 = f"{COPY} -lr 0.0005 -sequence_max_length 8 -test_size 1000"
 
 
 def _never_wrong(outcome: Outcome) -> bool:

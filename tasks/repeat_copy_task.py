@@ -26,7 +26,7 @@ class RepeatCopyTask(BitsTask):
     name = "repeat_copy"
     multiples = (1, 1.5, 2)
     defaults: dict[str, Any] = {
-        "sequence_max_length": 2,
+        "sequence_max_length": 4,
         "curriculum": "exponential",
         "curriculum_threshold": 0.02,
         "mem_slot": 32,
@@ -34,7 +34,7 @@ class RepeatCopyTask(BitsTask):
         "read_heads": 1,
         "nhlayer": 1,
         "optim": "rmsprop",
-        "lr": 0.001,
+        "lr": 0.0005,
         "batch_size": 32,
     }
 
