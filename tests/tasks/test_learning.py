@@ -14,6 +14,10 @@ from learning_lines import LINES, Line, Outcome
 from small_runs import SMALL
 
 
+# The seeds that did not get there when the README's table was made; elsewhere they may.
+SHORT = {("copy_sam", 0), ("repeat_copy", 1)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", LINES)
@@ -21,7 +25,10 @@ def test_it_is_learned(tmp_path: Path, name: str, seed: int) -> None:
     """`pytest -m slow -k is_learned`: an hour on two cores, of which it uses one."""
     found = outcome(name, train(name, seed, tmp_path))
     print(name, seed, found)
-    assert LINES[name].reached(found), found
+    reached = LINES[name].reached(found)
+    if not reached and (name, seed) in SHORT:
+        pytest.xfail(f"fell short where the README's table says so: {found}")
+    assert reached, found
 
 
 @pytest.mark.parametrize(
