@@ -13,7 +13,6 @@ from learning import outcome, train
 from learning_lines import LINES, Line, Outcome
 from small_runs import SMALL
 
-
 # The seeds that did not get there when the README's table was made; elsewhere they may.
 SHORT = {("copy_sam", 0), ("repeat_copy", 1)}
 
