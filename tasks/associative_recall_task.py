@@ -47,10 +47,10 @@ class AssociativeRecallTask(BitsTask):
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """Two vectors of bits and a flag in, one vector out."""
-        if options.input_size % 2 == 0 or options.input_size < 3:
+        if options.input_size % 2 == 0 or not 3 <= options.input_size <= 125:
             raise SystemExit(
-                f"-input_size {options.input_size}: expected an odd number from 3, for the bits "
-                "of a key, as many of a value, and a flag"
+                f"-input_size {options.input_size}: expected an odd number from 3 to 125, for "
+                "the bits of a key, as many of a value, and a flag"
             )
         if options.sequence_max_length > self.longest(options):
             raise SystemExit(
@@ -85,14 +85,21 @@ class AssociativeRecallTask(BitsTask):
 
 def distinct_bits(batch: int, count: int, width: int, generator: torch.Generator) -> Tensor:
     """Random vectors of bits ``[batch, count, width]``, all different in each example."""
-    if width <= 12:
+    if width <= 12 or 4 * count > 2**width:
         ranks = torch.rand(batch, 2**width, generator=generator).argsort(1)[:, :count]
     else:
         ranks = torch.randint(0, 2**width, (batch, count), generator=generator)
-        while (repeated := ranks.sort(1).values.diff(dim=1).eq(0).any(1)).any():
-            fresh = torch.randint(0, 2**width, (int(repeated.sum()), count), generator=generator)
-            ranks[repeated] = fresh
+        while (again := _repeated(ranks)).any():
+            fresh = torch.randint(0, 2**width, (int(again.sum()),), generator=generator)
+            ranks[again] = fresh
     return (ranks.unsqueeze(-1) >> torch.arange(width) & 1).float()
+
+
+def _repeated(ranks: Tensor) -> Tensor:
+    """Which numbers of each row stand further to the front as well."""
+    ordered, place = ranks.sort(dim=1, stable=True)
+    same = ordered.diff(dim=1).eq(0)
+    return torch.zeros_like(ranks, dtype=torch.bool).scatter(1, place[:, 1:], same)
 
 
 if __name__ == "__main__":

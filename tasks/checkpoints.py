@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ __all__ = ["Before", "before", "load_checkpoint", "save_checkpoint", "write_whol
 
 KIND = "memcore task checkpoint, version "
 FORMAT = KIND + "2"
-PARTS: dict[str, type] = {
+PARTS: dict[str, type | tuple[type, ...]] = {
     "task": str,
     "options": dict,
     "iteration": int,
     "solved": bool,
+    "goal": (int, type(None)),
     "model": dict,
     "optimizer": dict,
     "scheduler": dict,
@@ -46,10 +48,15 @@ def before(path: Path) -> Path:
     return path.with_suffix(".previous.pt")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or leave what stood there; ends the program with one line if it cannot."""
+def write_whole(path: Path, content: bytes, ready: Callable[[], None] = lambda: None) -> None:
+    """Write a file, or leave what stood there; ends the program with one line if it cannot.
+
+    ``ready`` is called once the content is on the disk, before it takes its place.
+    """
     try:
-        os.replace(_unfinished(path, content), path)
+        unfinished = _unfinished(path, content)
+        ready()
+        os.replace(unfinished, path)
     except OSError as error:
         raise SystemExit(f"{path}: {error.strerror or error}") from None
 
@@ -128,6 +135,6 @@ def _read(path: Path, task: str) -> dict[str, Any]:
     if content.get("task") != task:
         raise _RefusedError(f"a checkpoint of the {content.get('task')} task, not {task}")
     for name, kind in PARTS.items():
-        if not isinstance(content.get(name), kind):
+        if name not in content or not isinstance(content[name], kind):
             raise _RefusedError(f"not a whole checkpoint, its {name} is missing or damaged")
     return content

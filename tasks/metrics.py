@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -76,7 +76,12 @@ class MetricsFile:
     """A CSV file with one row for each iteration."""
 
     def __init__(
-        self, path: Path, scores: Sequence[str], iteration: int = 0, earlier: Path | None = None
+        self,
+        path: Path,
+        scores: Sequence[str],
+        iteration: int = 0,
+        earlier: Path | None = None,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin the file, or go on with it after that iteration.
 
@@ -85,10 +90,11 @@ class MetricsFile:
             scores: the names of the scores.
             iteration: the last of which the rows are to stay.
             earlier: the file that has these rows; None: the same.
+            ready: called once the rows are on the disk, before they replace what is there.
         """
         header = _line(("iteration", "length", "loss", *scores, "learning rate", "level"))
         rows = _rows_until(iteration, earlier or path, header) if iteration else b""
-        write_whole(path, header + rows)
+        write_whole(path, header + rows, ready)
         self._path = path
         self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115
 
@@ -133,14 +139,25 @@ def _rows_until(iteration: int, path: Path, header: bytes) -> bytes:
         raise SystemExit(f"{path}: not the metrics of this task; move it away to go on")
     kept, last = [], 0
     for line in found[len(header) :].splitlines(keepends=True):
-        number = line.partition(b",")[0]
-        if not line.endswith(b"\n") or not number.isdigit() or int(number) > iteration:
+        number = _number(line, header.count(b","))
+        if number is None or number > iteration or number <= last:
             break
         kept.append(line)
-        last = int(number)
+        last = number
     if last != iteration or len(kept) != iteration:
         print(f"{path}: has {len(kept)} of the {iteration} rows so far; the others are lost")
     return b"".join(kept)
+
+
+def _number(line: bytes, commas: int) -> int | None:
+    """The iteration of a whole row, or None."""
+    number, *others = line.split(b",")
+    try:
+        [float(value) for value in others]
+    except ValueError:
+        return None
+    whole = line.endswith(b"\n") and len(others) == commas and number.isdigit()
+    return int(number) if whole else None
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:

@@ -54,8 +54,28 @@ class RepeatCopyTask(BitsTask):
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
     ) -> Batch:
         """Input ``[B, L + due + 2, bits + 2]`` and target ``[B, due, bits + 1]``."""
-        width = options.input_size - 2
         repeats = int(torch.randint(1, options.max_repeats + 1, (), generator=generator))
+        return self.repeated(options, length, repeats, batch_size, generator)
+
+    def tests(
+        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+    ) -> list[Batch]:
+        """A batch for each number of repeats."""
+        return [
+            self.repeated(options, length, repeats, batch_size, generator)
+            for repeats in range(1, options.max_repeats + 1)
+        ]
+
+    @staticmethod
+    def repeated(
+        options: argparse.Namespace,
+        length: int,
+        repeats: int,
+        batch_size: int,
+        generator: torch.Generator,
+    ) -> Batch:
+        """A batch with that number of repeats."""
+        width = options.input_size - 2
         bits = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
         due = length * repeats + 1
         input = torch.zeros(batch_size, 2 + length + due, options.input_size)

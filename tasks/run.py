@@ -69,11 +69,13 @@ class Run:
 
     def test(self, length: int, generator: torch.Generator) -> tuple[float, ...]:
         """The metrics on as many fresh examples of that length as ``-test_size`` says."""
-        batch = self._batch(length, generator, self.options.test_size)
         self.model.eval()
-        with torch.no_grad():
-            output = self.model(batch.input)[0]
-        return self.task.score(output, batch.target)
+        scores = []
+        for batch in self.task.tests(self.options, length, self.options.test_size, generator):
+            input, target = (part.to(self.device) for part in batch)
+            with torch.no_grad():
+                scores.append(self.task.score(self.model(input)[0], target))
+        return tuple(sum(values) / len(scores) for values in zip(*scores, strict=True))
 
     def check_solved(self) -> bool:
         """Whether three tests at the longest length of the run find the task solved."""
@@ -132,6 +134,13 @@ class Run:
         save_checkpoint(self.checkpoint, content, self.then)
         self.then = Before.ROTATE
         self.saved_at = self.iteration
+
+    def clear(self) -> None:
+        """Remove the checkpoints that this run does not go on from."""
+        if self.then is not Before.ROTATE:
+            self.checkpoint.unlink(missing_ok=True)
+        if self.then is Before.DROP:
+            before(self.checkpoint).unlink(missing_ok=True)
 
     def restore(self, saved: dict[str, Any], source: Path) -> None:
         """Go on from a checkpoint, read from ``source``, as if never interrupted."""

@@ -53,6 +53,12 @@ class Task:
         """Examples of that length, on the CPU."""
         raise NotImplementedError
 
+    def tests(
+        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+    ) -> list[Batch]:
+        """Batches that together show how well a length is learned, of equal weight."""
+        return [self.batch(options, length, batch_size, generator)]
+
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """A scalar to minimize."""
         raise NotImplementedError

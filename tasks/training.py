@@ -38,7 +38,9 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None) -> Non
     run = Run(task, options, device)
     _begin(run, source, saved)
     with ExitStack() as stack:
-        sinks = [stack.enter_context(closing(sink)) for sink in _sinks(run, source)]
+        sinks = [stack.enter_context(closing(sink)) for sink in _sinks(run, source, saved)]
+        if run.then is Before.DROP:
+            run.save()  # one that goes with the metrics
         interrupted = _train(run, sinks)
         if run.saved_at != run.iteration:
             _save(run, sinks)
@@ -62,17 +64,17 @@ def _begin(run: Run, source: Path | None, saved: dict[str, Any]) -> None:
         print(f"going on from iteration {run.iteration} of {source}")
         if run.solved or run.iteration >= run.options.iterations:
             print("nothing left to train: " + ("solved" if run.solved else "raise -iterations"))
-    if run.then is not Before.DROP:
-        return
-    if run.checkpoint.exists():
-        print(f"{run.checkpoint} is from an earlier run and is replaced (-resume goes on)")
-    run.save()  # else the metrics of this run could be cut for a checkpoint of the earlier one
+    if run.then is Before.DROP and run.checkpoint.exists():
+        print(f"{run.checkpoint} is from an earlier run and is replaced")
 
 
-def _sinks(run: Run, source: Path | None) -> list[Sink]:
+def _sinks(run: Run, source: Path | None, saved: dict[str, Any]) -> list[Sink]:
     path, names = run.checkpoint.with_suffix(".csv"), run.task.metrics
-    earlier = None if source is None else source.parent / path.name
-    sinks: list[Sink] = [MetricsFile(path, names, run.iteration, earlier)]
+    earlier = None
+    if source is not None:
+        earlier = source.parent / f"{saved['task']}_{saved['options']['memory_type']}.csv"
+    # No checkpoint may be left that does not go with the metrics, whenever the process is killed.
+    sinks: list[Sink] = [MetricsFile(path, names, run.iteration, earlier, run.clear)]
     if run.options.tensorboard:
         folder = path.parent / "tensorboard" / path.stem
         board = TensorBoard.open(folder, names, run.iteration)

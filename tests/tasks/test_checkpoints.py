@@ -107,13 +107,21 @@ def test_checkpoints_are_written_on_the_way_and_whole(
     assert iterations == [0, 4, 8, 10]
     found = (tmp_path / "copy_dnc.pt").read_bytes()
 
+    left = 0
+
     def fails(_file: int) -> None:
-        raise OSError("no space left")
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError("no space left")
 
     monkeypatch.setattr(os, "fsync", fails)
-    with pytest.raises(SystemExit, match="copy_dnc.pt: no space left; no checkpoint was written"):
+    with pytest.raises(SystemExit, match="copy_dnc.csv: no space left"):
         run(tmp_path, "-iterations", "1")
     assert (tmp_path / "copy_dnc.pt").read_bytes() == found
+    left = 1
+    with pytest.raises(SystemExit, match="copy_dnc.pt: no space left; no checkpoint was written"):
+        run(tmp_path, "-iterations", "1")
 
 
 def test_the_summary_after_resuming_is_the_same(

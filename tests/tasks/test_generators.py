@@ -133,6 +133,20 @@ def test_associative_recall(seed: int, bits: int) -> None:
         assert target == [known[tuple(query[:bits])]]
 
 
+@pytest.mark.parametrize(("width", "count"), [(14, 3000), (14, 2**14), (62, 5000)])
+def test_many_keys(width: int, count: int) -> None:
+    """Redrawing whole examples until none repeats would not end."""
+    keys = distinct_bits(2, count, width, torch.Generator().manual_seed(0))
+    assert all(len(set(map(tuple, own))) == count for own in keys.tolist())
+    assert abs(float(keys.mean()) - 0.5) < 0.01
+
+
+def test_repeat_copy_is_tested_with_every_number_of_repeats() -> None:
+    tests = RepeatCopyTask().tests(options(), 2, 5, torch.Generator().manual_seed(0))
+    assert [batch.target.shape[1] for batch in tests] == [3, 5, 7]
+    assert all(len(batch.input) == 5 for batch in tests)
+
+
 def test_as_many_keys_as_there_can_be() -> None:
     keys = distinct_bits(4, 8, 3, torch.Generator().manual_seed(0))
     assert all(len(set(map(tuple, own))) == 8 for own in keys.tolist())
@@ -197,7 +211,7 @@ def test_shapes_scores_and_gradients(kind: type[Task]) -> None:
     [
         (AddingTask, 2, "-input_size 2: adding needs at least 3"),
         (RepeatCopyTask, 2, "-input_size 2: repeat copy needs at least 3"),
-        (AssociativeRecallTask, 6, "-input_size 6: expected an odd number from 3"),
+        (AssociativeRecallTask, 6, "-input_size 6: expected an odd number from 3 to 125"),
         (PrioritySortTask, 2, "-input_size 2: priority sort needs at least 3"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from checkpoints import before
 from copy_task import CopyTask
 from kills import assert_same_run, kill_and_resume, resumed, run_through
 from small_runs import run
@@ -75,6 +76,40 @@ def _dies(function: Callable[..., Any], name: str, calls: list[str], last: int) 
         return function(*arguments)
 
     return called
+
+
+def _killed_at(path: Path, call: int, *arguments: str) -> None:
+    """A run whose process ends at that renaming of a file."""
+    calls: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", _dies(os.replace, "replace", calls, call))
+        with pytest.raises(KilledError):
+            run(path, *arguments)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("call", [1, 2])
+def test_killed_while_taking_over_another_folder(tmp_path: Path, call: int) -> None:
+    """No checkpoint is left that goes with other metrics; the source is as it was."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(tmp_path / "whole", *SHORT)
+    run(one, *SHORT, "-iterations", "6")
+    run(two, *SHORT, "-seed", "2")
+    source = ("-resume", str(one / "copy_dnc.pt"), *SHORT)
+    _killed_at(two, call, *source)
+    assert not list(two.glob("*.pt"))
+    run(two, *source)
+    assert_same_run(tmp_path / "whole", two)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_killed_while_going_back_to_the_checkpoint_before(tmp_path: Path, left_alone: Path) -> None:
+    run(tmp_path, *SHORT, "-iterations", "9")
+    path = tmp_path / "copy_dnc.pt"
+    _killed_at(tmp_path, 2, "-resume", str(before(path)), *SHORT)
+    assert not path.exists()  # it had rows that are cut off by now
+    run(tmp_path, "-resume", str(path), *SHORT)
+    assert_same_run(left_alone, tmp_path)
 
 
 @pytest.mark.slow

@@ -62,6 +62,16 @@ def test_lost_rows_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"{path}: has 1 of the 2 rows so far; the others are lost\n"
 
 
+@pytest.mark.parametrize("second", ["2,oops\n", "2,3,0.1,0.2,1e-05,x\n", "1,3,0.1,0.2,1e-05,3\n"])
+def test_an_edited_row_ends_what_is_kept(
+    tmp_path: Path, second: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + LINES[0] + second)
+    assert write(path, 3, after=2) == HEADER + LINES[0] + LINES[2]
+    assert "has 1 of the 2 rows" in capsys.readouterr().out
+
+
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("mine\n")

@@ -119,6 +119,21 @@ def test_every_option_reaches_the_run(tmp_path: Path) -> None:
     assert not torch.equal(training.data.get_state(), other.data.get_state())
 
 
+def test_the_options_of_sparse_memories_reach_the_run() -> None:
+    options = "-memory_type sdnc -mem_slot 9 -sparse_reads 3 -temporal_reads 2 -index exact"
+    cell: Any = train(*options.split()).model.cell
+    assert (cell.sparse_reads, cell.temporal_reads, cell.index) == (3, 2, "exact")
+
+
+def test_a_test_is_the_mean_over_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = train()
+    scores = iter([(0.5,), (0.0,), (0.25,)])
+    batch = training.task.batch(training.options, 1, 2, torch.Generator())
+    monkeypatch.setattr(training.task, "tests", lambda *_: [batch] * 3, raising=False)
+    monkeypatch.setattr(training.task, "score", lambda *_: next(scores))
+    assert training.test(1, torch.Generator()) == (0.25,)
+
+
 def test_lengths_are_drawn_from_one_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     training, lengths = train("-sequence_max_length", "3"), []
     batch = training._batch
