@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -122,6 +123,9 @@ def load_checkpoint(path: Path, task: str) -> tuple[Path, dict[str, Any]]:
 
 def _read(path: Path, task: str) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:  # whose sums torch does not check
+            if (part := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(part)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise _RefusedError(str(error.strerror).lower()) from None

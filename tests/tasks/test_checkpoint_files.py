@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,18 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
 
 
+def _flip_a_bit(path: Path) -> None:
+    """Of the parameters."""
+    content = bytearray(path.read_bytes())
+    largest = max(zipfile.ZipFile(path).infolist(), key=lambda part: part.file_size)
+    content[largest.header_offset + largest.file_size // 2 + 100] ^= 1
+    path.write_bytes(bytes(content))
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        (_flip_a_bit, "not a readable checkpoint (BadZipFile)"),
         (_truncate, "not a readable checkpoint"),
         (Path.unlink, "no such file or directory"),
         (lambda path: path.write_text("foreign"), "not a readable checkpoint"),
