@@ -58,7 +58,7 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None) -> Non
 
 
 def _begin(run: Run, source: Path | None, saved: dict[str, Any]) -> None:
-    """Go on from a checkpoint, or leave one from which the run can begin."""
+    """Go on from a checkpoint, if there is one, and say what becomes of those that are there."""
     if source is not None:
         run.restore(saved, source)
         print(f"going on from iteration {run.iteration} of {source}")
