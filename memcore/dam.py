@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memcore.access import read
+from memcore.batched import BatchedModel
 from memcore.content import content_weighting
 from memcore.errors import check_device, check_float_dtype, check_size, checked
 from memcore.sam_interface import (
@@ -28,6 +29,7 @@ from memcore.sam_interface import (
 
 __all__ = [
     "DAMState",
+    "batched_step",
     "init_state",
     "interface_size",
     "interface_sizes",
@@ -123,3 +125,46 @@ def step(state: DAMState, interface: SAMInterface) -> tuple[Float[Tensor, "R W"]
         read_weights=read_weights,
         write_weights=write_weights,
     )
+
+
+def _from_vector(
+    state: DAMState, vector: Tensor, word_size: int, read_heads: int
+) -> tuple[Tensor, DAMState]:
+    return step.unchecked(state, parse_interface.unchecked(vector, word_size, read_heads))
+
+
+_model = BatchedModel("DAM", DAMState, _from_vector, interface_size)
+
+
+def batched_step(
+    state: DAMState, vectors: Float[Tensor, "B interface"], *, backend: str = "auto"
+) -> tuple[Float[Tensor, "B R W"], DAMState]:
+    """`parse_interface` and `step` for a batch, by compiled loops where they apply.
+
+    For a controller of one's own: it is differentiable, twice too, and equals
+    ``vmap(step)`` of the parsed vectors to rounding.
+
+    Args:
+        state: as `init_state` gives it with the batch in front of each field, or from an earlier
+            step; not changed.
+        vectors: ``[B, R·W + R + W + 2]``, unbounded.
+        backend: ``'numba'``: compiled loops on the CPU, or an error that says why not;
+            ``'reference'``: torch's operations; ``'auto'``: the former where they apply.
+
+    Returns:
+        ``(read_vectors [B, R, W], state)``.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: a field or the vectors of the wrong shape, dtype or device; an unknown
+            backend; ``'numba'`` with what the kernels do not take.
+    """
+    _model.check(state, vectors, backend)
+    return _model.step(state, vectors, backend)
+
+
+def batched_step_unchecked(
+    state: DAMState, vectors: Tensor, backend: str
+) -> tuple[Tensor, DAMState]:
+    """`batched_step` of what was checked already."""
+    return _model.step(state, vectors, backend)

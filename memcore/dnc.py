@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memcore.access import erase_and_add, read, read_weighting, write_weighting
 from memcore.allocation import allocation_weighting, retention, usage
+from memcore.batched import BatchedModel
 from memcore.content import content_weighting
 from memcore.errors import MemcoreError, check_device, check_float_dtype, check_size, checked
 from memcore.linkage import directional_weightings, link, precedence
@@ -24,6 +25,7 @@ from memcore.numerics import oneplus
 __all__ = [
     "DNCInterface",
     "DNCState",
+    "batched_step",
     "init_state",
     "interface_size",
     "interface_sizes",
@@ -216,3 +218,46 @@ def step(state: DNCState, interface: DNCInterface) -> tuple[Float[Tensor, "R W"]
         read_weights=read_weights,
         write_weights=write_weights,
     )
+
+
+def _from_vector(
+    state: DNCState, vector: Tensor, word_size: int, read_heads: int
+) -> tuple[Tensor, DNCState]:
+    return step.unchecked(state, parse_interface.unchecked(vector, word_size, read_heads))
+
+
+_model = BatchedModel("DNC", DNCState, _from_vector, interface_size)
+
+
+def batched_step(
+    state: DNCState, vectors: Float[Tensor, "B interface"], *, backend: str = "auto"
+) -> tuple[Float[Tensor, "B R W"], DNCState]:
+    """`parse_interface` and `step` for a batch, by compiled loops where they apply.
+
+    For a controller of one's own: it is differentiable, twice too, and equals
+    ``vmap(step)`` of the parsed vectors to rounding.
+
+    Args:
+        state: as `init_state` gives it with the batch in front of each field, or from an earlier
+            step; not changed.
+        vectors: ``[B, R·W + 3·W + 5·R + 3]``, unbounded.
+        backend: ``'numba'``: compiled loops on the CPU, or an error that says why not;
+            ``'reference'``: torch's operations; ``'auto'``: the former where they apply.
+
+    Returns:
+        ``(read_vectors [B, R, W], state)``.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: a field or the vectors of the wrong shape, dtype or device; an unknown
+            backend; ``'numba'`` with what the kernels do not take.
+    """
+    _model.check(state, vectors, backend)
+    return _model.step(state, vectors, backend)
+
+
+def batched_step_unchecked(
+    state: DNCState, vectors: Tensor, backend: str
+) -> tuple[Tensor, DNCState]:
+    """`batched_step` of what was checked already."""
+    return _model.step(state, vectors, backend)

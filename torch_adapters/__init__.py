@@ -1,5 +1,6 @@
 """Thin ``nn.Module`` wrappers that thread memcore's state through a recurrent controller."""
 
+from torch_adapters.backend import Backend
 from torch_adapters.dam import DAM
 from torch_adapters.dnc import DNC
 from torch_adapters.sam import SAM
@@ -11,6 +12,7 @@ __all__ = [
     "DNC",
     "SAM",
     "SDNC",
+    "Backend",
     "detach_state",
     "select_state",
     "state_from_dict",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,11 +20,14 @@ __all__ = ["DAM", "DAMCell"]
 
 @dataclass(frozen=True)
 class DAMCell(DenseCell[dam.DAMState]):
-    """DAM's memory, batched: `memcore.dam` under one ``vmap`` a step."""
+    """DAM's memory, batched: `memcore.dam` in compiled loops or under one ``vmap``."""
 
     nr_cells: int
     cell_size: int
     read_heads: int
+
+    kernel: ClassVar[str] = "DAM"
+    state_type: ClassVar[type[Any]] = dam.DAMState
 
     def __post_init__(self) -> None:
         for name in ("nr_cells", "cell_size", "read_heads"):
@@ -49,15 +53,13 @@ class DAMCell(DenseCell[dam.DAMState]):
         )
         return dam.DAMState(*(value.new_zeros(batch_size, *value.shape) for value in state))
 
-    def step(self, state: dam.DAMState, interface: Tensor) -> tuple[Tensor, dam.DAMState]:
+    def step(
+        self, state: dam.DAMState, interface: Tensor, backend: str = "auto"
+    ) -> tuple[Tensor, dam.DAMState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
-        reads, state = torch.func.vmap(self._one_example)(state, interface)
-        return reads.flatten(1), state
-
-    def _one_example(self, state: dam.DAMState, vector: Tensor) -> tuple[Tensor, dam.DAMState]:
         # What reaches a cell was checked at the module's door.
-        interface = dam.parse_interface.unchecked(vector, self.cell_size, self.read_heads)
-        return dam.step.unchecked(state, interface)
+        reads, state = dam.batched_step_unchecked(state, interface, backend)
+        return reads.flatten(1), state
 
     def trace(self, state: dam.DAMState, example: int) -> dict[str, Tensor]:
         """The debug dictionary's row."""
@@ -93,6 +95,7 @@ class DAM(MemoryRNN):
         output_size: as in `DNC`.
         device: as in `DNC`.
         dtype: as in `DNC`.
+        backend: as in `DNC`.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -123,6 +126,7 @@ class DAM(MemoryRNN):
         output_size: int | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        backend: str = "auto",
     ) -> None:
         options = RNNOptions(
             input_size=input_size,
@@ -143,5 +147,6 @@ class DAM(MemoryRNN):
             output_size=output_size,
             device=device,
             dtype=dtype,
+            backend=backend,
         )
         super().__init__(DAMCell(nr_cells, cell_size, read_heads), options)

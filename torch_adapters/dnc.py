@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,11 +20,14 @@ __all__ = ["DNC", "DNCCell"]
 
 @dataclass(frozen=True)
 class DNCCell(DenseCell[dnc.DNCState]):
-    """The DNC's memory, batched: `memcore.dnc` under one ``vmap`` a step."""
+    """The DNC's memory, batched: `memcore.dnc` in compiled loops or under one ``vmap``."""
 
     nr_cells: int
     cell_size: int
     read_heads: int
+
+    kernel: ClassVar[str] = "DNC"
+    state_type: ClassVar[type[Any]] = dnc.DNCState
 
     def __post_init__(self) -> None:
         for name in ("nr_cells", "cell_size", "read_heads"):
@@ -49,15 +53,13 @@ class DNCCell(DenseCell[dnc.DNCState]):
         )
         return dnc.DNCState(*(value.new_zeros(batch_size, *value.shape) for value in state))
 
-    def step(self, state: dnc.DNCState, interface: Tensor) -> tuple[Tensor, dnc.DNCState]:
+    def step(
+        self, state: dnc.DNCState, interface: Tensor, backend: str = "auto"
+    ) -> tuple[Tensor, dnc.DNCState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
-        reads, state = torch.func.vmap(self._one_example)(state, interface)
-        return reads.flatten(1), state
-
-    def _one_example(self, state: dnc.DNCState, vector: Tensor) -> tuple[Tensor, dnc.DNCState]:
         # What reaches a cell was checked at the module's door.
-        interface = dnc.parse_interface.unchecked(vector, self.cell_size, self.read_heads)
-        return dnc.step.unchecked(state, interface)
+        reads, state = dnc.batched_step_unchecked(state, interface, backend)
+        return reads.flatten(1), state
 
     def trace(self, state: dnc.DNCState, example: int) -> dict[str, Tensor]:
         """The debug dictionary's row."""
@@ -98,6 +100,9 @@ class DNC(MemoryRNN):
         output_size: Y, the width of the output; None: ``input_size``.
         device: PyTorch's convention.
         dtype: PyTorch's convention. The memory is kept in float32 where it is a half precision.
+        backend: ``'numba'``: compiled loops on the CPU, or an error that says why not;
+            ``'reference'``: torch's operations; ``'auto'``: the former where they apply. Can be
+            set on the module later.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -128,6 +133,7 @@ class DNC(MemoryRNN):
         output_size: int | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        backend: str = "auto",
     ) -> None:
         options = RNNOptions(
             input_size=input_size,
@@ -148,5 +154,6 @@ class DNC(MemoryRNN):
             output_size=output_size,
             device=device,
             dtype=dtype,
+            backend=backend,
         )
         super().__init__(DNCCell(nr_cells, cell_size, read_heads), options)

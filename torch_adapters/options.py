@@ -8,6 +8,7 @@ from numbers import Real
 import torch
 
 from memcore import MemcoreError
+from memcore.backends import check_backend
 from memcore.errors import check_device, check_size
 from torch_adapters.controller import CELLS, Controller
 
@@ -45,6 +46,7 @@ class RNNOptions:
     output_size: int | None
     device: torch.device | str | int | None
     dtype: torch.dtype | None
+    backend: str
 
     def __post_init__(self) -> None:
         for name in ("input_size", "hidden_size", "num_layers", "num_hidden_layers"):
@@ -76,6 +78,7 @@ class RNNOptions:
                 known = ", ".join(str(dtype).removeprefix("torch.") for dtype in PARAMETER_DTYPES)
                 raise MemcoreError(f"dtype: expected one of {known}, got {self.dtype}")
         self.device = _device(self.gpu_id, self.device)
+        self.backend = check_backend("backend", self.backend)
 
     def controller(self, width: int) -> Controller:
         """The controller of one layer, for inputs of that width."""

@@ -1,10 +1,12 @@
 """The one time loop: it threads controller state, memory and reads through a sequence.
 
-It knows no particular memory; see `torch_adapters.cell.Cell` for what it asks of one.
+It knows no particular memory; see `torch_adapters.cell.Cell` for what it asks of one. A call is
+cut into segments, stretches of one batch in which nobody begins anew; a backend runs each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,12 +15,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
+from memcore.backends import check_backend, log_reference
+from torch_adapters.backend import Backend, choose
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell
 from torch_adapters.debug import Trace
 from torch_adapters.hx import Door
 from torch_adapters.interface import Interface
 from torch_adapters.options import RNNOptions
+from torch_adapters.segment import run_segment
 from torch_adapters.sequence import Steps, join, split, split_flags
 
 __all__ = ["MemoryRNN"]
@@ -44,6 +49,7 @@ class MemoryRNN(nn.Module):
         self.batch_first = options.batch_first
         self.shared_memory = options.share_memory
         self.debug = options.debug
+        self._backend = options.backend
         self.clip = options.clip
         place = {"device": options.device, "dtype": options.dtype}
         widths = [options.input_size + cell.read_size]
@@ -60,11 +66,20 @@ class MemoryRNN(nn.Module):
         )
         self.output = nn.Linear(options.hidden_size + cell.read_size, self.output_size, **place)
 
+    @property
+    def backend(self) -> str:
+        """``'auto'``, ``'reference'`` or ``'numba'``; can be set."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: str) -> None:
+        self._backend = check_backend("backend", backend)
+
     def extra_repr(self) -> str:
         """The memory and the switches, for ``print(module)``."""
         return (
             f"{self.cell}, batch_first={self.batch_first}, share_memory={self.shared_memory}, "
-            f"clip={self.clip:g}"
+            f"clip={self.clip:g}, backend={self.backend!r}"
         )
 
     def forward(
@@ -102,6 +117,59 @@ class MemoryRNN(nn.Module):
             MemcoreError: an argument of the wrong shape, dtype or device, a state of another
                 module or batch size, or a debug trace over 1 GiB.
         """
+        steps, starts, carried, chosen = self._enter(
+            input, hx, reset_experience, pass_through_memory, episode_start
+        )
+        if chosen.reason is not None and self.backend == "auto":
+            log_reference(type(self).__name__, chosen.reason)
+        trace = self._new_trace(carried, steps) if self.debug else None
+        if steps.sorted_indices is not None:
+            carried = carried.take(self.cell, steps.sorted_indices)
+        if chosen.name == "reference":
+            rows, carried = self._run(steps, starts, carried, pass_through_memory, trace)
+        else:
+            rows, carried = self._run_segments(steps, starts, carried)
+        if steps.unsorted_indices is not None:
+            carried = carried.take(self.cell, steps.unsorted_indices)
+        result = join(self.output(torch.cat(rows)), input, self.batch_first)
+        state = self._door(steps.batch_sizes[0]).leave(carried)
+        return (result, state) if trace is None else (result, state, trace.to_numpy())
+
+    def backend_of(
+        self,
+        input: Tensor | PackedSequence,
+        hx: tuple[Any, Any, Any] | None = None,
+        reset_experience: bool | Tensor = False,
+        pass_through_memory: bool = True,
+        episode_start: Tensor | PackedSequence | None = None,
+    ) -> Backend:
+        """Which backend this very call would take, and if it is the reference, why.
+
+        The answer holds for the call made in the same place: under the same autocast, transforms
+        and modes.
+
+        Args:
+            input: as in `forward`, and so are the others.
+
+        Returns:
+            ``(name, reason)``: ``('numba', None)``, or ``'reference'`` and one sentence.
+
+        Raises:
+            TypeError: as `forward`.
+            MemcoreError: as `forward`; also where `backend` is ``'numba'`` and the kernels do not
+                take the call.
+        """
+        return self._enter(input, hx, reset_experience, pass_through_memory, episode_start)[-1]
+
+    def _enter(
+        self,
+        input: Any,
+        hx: Any,
+        reset_experience: Any,
+        pass_through_memory: Any,
+        episode_start: Any,
+    ) -> tuple[Steps, list[Tensor | None], Carried, Backend]:
+        """Check a call's arguments, and choose its backend."""
         weight = self.output.weight
         if not isinstance(pass_through_memory, bool):
             raise TypeError(
@@ -114,15 +182,14 @@ class MemoryRNN(nn.Module):
         starts = split_flags("episode_start", episode_start, self.batch_first, steps)
         door = self._door(steps.batch_sizes[0])
         carried = door.empty(door.enter(hx), reset_experience)
-        trace = self._new_trace(carried, steps) if self.debug else None
-        if steps.sorted_indices is not None:
-            carried = carried.take(self.cell, steps.sorted_indices)
-        outputs, carried = self._run(steps, starts, carried, pass_through_memory, trace)
-        if steps.unsorted_indices is not None:
-            carried = carried.take(self.cell, steps.unsorted_indices)
-        result = join(self.output(torch.cat(outputs)), input, self.batch_first)
-        state = door.leave(carried)
-        return (result, state) if trace is None else (result, state, trace.to_numpy())
+        chosen = choose(
+            self,
+            steps.rows,
+            carried,
+            autocast=autocast,
+            pass_through_memory=pass_through_memory,
+        )
+        return steps, starts, carried, chosen
 
     def step(self, input: Tensor, hx: tuple[Any, Any, Any] | None = None) -> tuple[Any, ...]:
         """One time step, for loops of one's own.
@@ -151,6 +218,23 @@ class MemoryRNN(nn.Module):
         output, *rest = self(input.unsqueeze(time_axis), hx)
         return output.squeeze(time_axis), *rest
 
+    def _run_segments(
+        self, steps: Steps, starts: list[Tensor | None], carried: Carried
+    ) -> tuple[list[Tensor], Carried]:
+        """As `_run`, each segment at once."""
+        rows: list[Tensor] = []
+        ended: list[Carried] = []
+        begin = 0
+        for count, size, start in _segments(steps.batch_sizes, starts):
+            carried = self._next(size, start, carried, ended)
+            inputs = steps.rows[begin : begin + count * size].unflatten(0, (count, size))
+            own, carried = run_segment(self, inputs, carried)
+            rows.append(own.flatten(0, 1))
+            begin += count * size
+        for before in reversed(ended):
+            carried = carried.widen(self.cell, before)
+        return rows, carried
+
     def _run(
         self,
         steps: Steps,
@@ -159,21 +243,28 @@ class MemoryRNN(nn.Module):
         pass_through_memory: bool,
         trace: Trace | None,
     ) -> tuple[list[Tensor], Carried]:
-        outputs: list[Tensor] = []
+        """The reference: step by step, in torch's operations."""
+        rows: list[Tensor] = []
         ended: list[Carried] = []
         traced = 0 if trace is None else steps.place_of(0)
-        for input, size, start in zip(steps.inputs, steps.batch_sizes, starts, strict=True):
-            if size < carried.reads.shape[0]:
-                ended.append(carried)
-                carried = carried.narrow(self.cell, size)
-            if start is not None:
-                carried = carried.begin(self.cell, start)
+        sizes = steps.batch_sizes
+        for input, size, start in zip(steps.rows.split(sizes), sizes, starts, strict=True):
+            carried = self._next(size, start, carried, ended)
             watch = trace if size > traced else None
-            output, carried = self._step(input, carried, pass_through_memory, watch, traced)
-            outputs.append(output)
+            row, carried = self._step(input, carried, pass_through_memory, watch, traced)
+            rows.append(row)
         for before in reversed(ended):
             carried = carried.widen(self.cell, before)
-        return outputs, carried
+        return rows, carried
+
+    def _next(
+        self, size: int, start: Tensor | None, carried: Carried, ended: list[Carried]
+    ) -> Carried:
+        """What the next step begins with: the examples that go on, those that begin anew."""
+        if size < carried.reads.shape[0]:
+            ended.append(carried)
+            carried = carried.narrow(self.cell, size)
+        return carried if start is None else carried.begin(self.cell, start)
 
     def _step(
         self,
@@ -194,12 +285,16 @@ class MemoryRNN(nn.Module):
                 vectors = self.interfaces[layer](hidden)
                 with _no_autocast(vectors.device.type):
                     reads, memories[which] = self.cell.step(
-                        memories[which], vectors.to(reads.dtype)
+                        memories[which], vectors.to(reads.dtype), self._step_backend()
                     )
             output = torch.cat([hidden, reads.to(hidden.dtype)], dim=-1)
             if trace is not None:
                 trace.add(self.cell.trace(memories[which], traced))
         return output, Carried(all_hidden, memories, reads)
+
+    def _step_backend(self) -> str:
+        """A step of the memory may be compiled where the sequence cannot be."""
+        return "reference" if self.backend == "reference" else "auto"
 
     def _door(self, batch_size: int) -> Door:
         return Door(
@@ -216,6 +311,17 @@ class MemoryRNN(nn.Module):
     def _new_trace(self, carried: Carried, steps: Steps) -> Trace:
         rows = steps.length_of(0) * self.num_layers
         return Trace(self.cell.trace(carried.memories[0], 0), rows)
+
+
+def _segments(
+    sizes: tuple[int, ...], starts: list[Tensor | None]
+) -> Iterator[tuple[int, int, Tensor | None]]:
+    """How many steps, of how many examples, and which of these begin anew before the first."""
+    begin = 0
+    for step in range(1, len(sizes) + 1):
+        if step == len(sizes) or sizes[step] != sizes[begin] or starts[step] is not None:
+            yield step - begin, sizes[begin], starts[begin]
+            begin = step
 
 
 def _no_autocast(device_type: str) -> Any:

@@ -55,7 +55,9 @@ class SAMCell(SparseCell[sam.SAMState]):
         sparse_state.check_parts(name, state)
         self.check_sizes(name, state, batch_size, dtype, device)
 
-    def step(self, state: sam.SAMState, interface: Tensor) -> tuple[Tensor, sam.SAMState]:
+    def step(
+        self, state: sam.SAMState, interface: Tensor, backend: str = "auto"
+    ) -> tuple[Tensor, sam.SAMState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
         parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
@@ -96,6 +98,7 @@ class SAM(MemoryRNN):
         output_size: as in `DNC`.
         device: as in `DNC`.
         dtype: as in `DNC`.
+        backend: as in `DNC`; there are no kernels for this memory yet.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -128,6 +131,7 @@ class SAM(MemoryRNN):
         output_size: int | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        backend: str = "auto",
     ) -> None:
         options = RNNOptions(
             input_size=input_size,
@@ -148,6 +152,7 @@ class SAM(MemoryRNN):
             output_size=output_size,
             device=device,
             dtype=dtype,
+            backend=backend,
         )
         cell = SAMCell(nr_cells, cell_size, read_heads, sparse_reads, index)
         super().__init__(cell, options)

@@ -64,7 +64,9 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
                 f"got {state.links.temporal_reads}"
             )
 
-    def step(self, state: sdnc.SDNCState, interface: Tensor) -> tuple[Tensor, sdnc.SDNCState]:
+    def step(
+        self, state: sdnc.SDNCState, interface: Tensor, backend: str = "auto"
+    ) -> tuple[Tensor, sdnc.SDNCState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
         parsed = sdnc.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
@@ -121,6 +123,7 @@ class SDNC(MemoryRNN):
         output_size: as in `DNC`.
         device: as in `DNC`.
         dtype: as in `DNC`.
+        backend: as in `DNC`; there are no kernels for this memory yet.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -154,6 +157,7 @@ class SDNC(MemoryRNN):
         output_size: int | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        backend: str = "auto",
     ) -> None:
         options = RNNOptions(
             input_size=input_size,
@@ -174,6 +178,7 @@ class SDNC(MemoryRNN):
             output_size=output_size,
             device=device,
             dtype=dtype,
+            backend=backend,
         )
         cell = SDNCCell(nr_cells, cell_size, read_heads, sparse_reads, temporal_reads, index)
         super().__init__(cell, options)

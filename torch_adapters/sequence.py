@@ -16,8 +16,8 @@ __all__ = ["Steps", "join", "split", "split_flags"]
 class Steps(NamedTuple):
     """A batch of sequences, step by step, the longest examples first."""
 
-    inputs: tuple[Tensor, ...]  # one [b, X] a step; b never grows
-    batch_sizes: tuple[int, ...]  # b of each step
+    rows: Tensor  # [all steps, X], b rows a step
+    batch_sizes: tuple[int, ...]  # b of each step; never grows
     sorted_indices: Tensor | None  # [B]: which example stands where; None: as given
     unsorted_indices: Tensor | None  # [B]: where each example stands
 
@@ -66,9 +66,10 @@ def split(
         raise MemcoreError(f"input: expected the parameters' device {device}, got {data.device}")
     if isinstance(input, PackedSequence):
         sizes = tuple(input.batch_sizes.tolist())
-        return Steps(data.split(sizes), sizes, input.sorted_indices, input.unsorted_indices)
-    inputs = data.unbind(1 if batch_first else 0)
-    return Steps(inputs, (inputs[0].shape[0],) * len(inputs), None, None)
+        return Steps(data, sizes, input.sorted_indices, input.unsorted_indices)
+    steps = data.transpose(0, 1) if batch_first else data
+    sizes = (steps.shape[1],) * steps.shape[0]
+    return Steps(steps.flatten(0, 1), sizes, None, None)
 
 
 def join(outputs: Tensor, input: Tensor | PackedSequence, batch_first: bool) -> Tensor:
@@ -114,7 +115,7 @@ def split_flags(
             f"{name}: expected a bool tensor of shape {shape}{axes}, "
             f"got {data.dtype} of shape {list(data.shape)}"
         )
-    device = steps.inputs[0].device
+    device = steps.rows.device
     if data.device != device:
         raise MemcoreError(f"{name}: expected device {device}, got {data.device}")
     if packed:

@@ -1,0 +1,164 @@
+"""Usage and allocation: `memcore.allocation` for one example, forward and backward."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from memcore.kernels.compiling import kernel
+from memcore.kernels.lanes import (
+    clamped,
+    filled,
+    fma,
+    lane_count,
+    load,
+    spread,
+    store,
+    total,
+    within,
+)
+
+__all__ = [
+    "allocation_backward",
+    "allocation_weighting",
+    "ascending",
+    "usage",
+    "usage_backward",
+]
+
+
+@kernel
+def _kept(read_weights, interface, gates, n, without, heads, padded):
+    """``Π_r (1 − f_r w_r)`` over all heads but ``without``."""
+    one = filled(read_weights, 1)
+    kept = one
+    for head in range(heads):
+        if head != without:
+            freed = spread(interface, gates + head) * load(read_weights, head * padded + n)
+            kept = kept * clamped(one - freed, 0.0, math.inf)
+    return kept
+
+
+@kernel
+def usage(previous, write_weights, read_weights, interface, gates, target, heads, padded):
+    """``u = (u' + w − u' w) Π_r (1 − f_r w_r)``; the free gates begin at ``interface[gates]``."""
+    one = filled(previous, 1)
+    for n in range(0, padded, lane_count(previous)):
+        before = load(previous, n)
+        used = fma(one - before, load(write_weights, n), before)
+        store(target, n, used * _kept(read_weights, interface, gates, n, -1, heads, padded))
+
+
+@kernel
+def usage_backward(
+    previous, write_weights, read_weights, interface, gates, d_usage, d_write_weights,
+    d_read_weights, d_interface, heads, padded,
+):  # fmt: skip
+    """``d_usage`` becomes that of the step before, ``d_write_weights`` is set, the others grow."""
+    one, lanes = filled(previous, 1), lane_count(previous)
+    for head in range(heads):
+        gate, d_gate = spread(interface, gates + head), filled(previous, 0)
+        for n in range(0, padded, lanes):
+            before, weight = load(previous, n), load(read_weights, head * padded + n)
+            used = fma(one - before, load(write_weights, n), before)
+            others = _kept(read_weights, interface, gates, n, head, heads, padded)
+            # No gradient where the retention was clamped.
+            slope = within(one - gate * weight, 0.0, math.inf, load(d_usage, n) * used * others)
+            d_gate = fma(slope, weight, d_gate)
+            place = head * padded + n
+            store(d_read_weights, place, load(d_read_weights, place) - slope * gate)
+        d_interface[gates + head] -= total(d_gate)
+    for n in range(0, padded, lanes):
+        kept = _kept(read_weights, interface, gates, n, -1, heads, padded)
+        gradient = load(d_usage, n) * kept
+        store(d_usage, n, gradient * (one - load(write_weights, n)))
+        store(d_write_weights, n, gradient * (one - load(previous, n)))
+
+
+@kernel
+def _comes_before(usage, one, other):
+    """Whether slot ``one`` is allocated before ``other``: NaN last, of equals the lower slot."""
+    left, right = usage[one], usage[other]
+    if left < right:
+        return True
+    if left > right:
+        return False
+    if left != left or right != right:
+        if left == left:
+            return True
+        if right == right:
+            return False
+    return one < other
+
+
+@kernel
+def ascending(usage, order, slots):
+    """Bring ``order``, some order of the slots, into that of allocation.
+
+    From step to step few slots change places, so each is moved to where it belongs; where that
+    is more work than sorting anew, they are merged.
+    """
+    moves = 0
+    for place in range(1, slots):
+        slot, free = order[place], place
+        while free > 0 and _comes_before(usage, slot, order[free - 1]):
+            order[free] = order[free - 1]
+            free -= 1
+        order[free] = slot
+        moves += place - free
+        if moves > 8 * slots:
+            _merge_sorted(usage, order, slots)
+            return
+
+
+@kernel
+def _merge_sorted(usage, order, slots):
+    source, target = order, np.empty(slots, np.int32)
+    width = 1
+    while width < slots:
+        for begin in range(0, slots, 2 * width):
+            middle, end = min(begin + width, slots), min(begin + 2 * width, slots)
+            left, right = begin, middle
+            for place in range(begin, end):
+                if left < middle and (
+                    right >= end or _comes_before(usage, source[left], source[right])
+                ):
+                    target[place] = source[left]
+                    left += 1
+                else:
+                    target[place] = source[right]
+                    right += 1
+        for place in range(slots):
+            source[place] = target[place]
+        width *= 2
+
+
+@kernel
+def allocation_weighting(usage, order, allocation, slots, padded):
+    """``a[φ_j] = (1 − u[φ_j]) Π_{i<j} u[φ_i]`` with ``order`` as φ."""
+    product = usage.dtype.type(1)
+    one = product
+    for place in range(slots):
+        slot = order[place]
+        allocation[slot] = (one - usage[slot]) * product
+        product *= usage[slot]
+    for slot in range(slots, padded):
+        allocation[slot] = 0
+
+
+@kernel
+def allocation_backward(usage, order, d_allocation, d_usage, products, slots):
+    """Add to ``d_usage`` what comes from the allocation; ``products`` [P] is to work in."""
+    product = usage.dtype.type(1)
+    one = product
+    for place in range(slots):
+        products[place] = product
+        product *= usage[order[place]]
+    # What the products after this place depend on its usage, without dividing by it.
+    after = usage.dtype.type(0)
+    for place in range(slots - 1, -1, -1):
+        slot = order[place]
+        gradient = d_allocation[slot]
+        d_usage[slot] += (after - gradient) * products[place]
+        after = gradient * (one - usage[slot]) + after * usage[slot]

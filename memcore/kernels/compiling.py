@@ -1,0 +1,89 @@
+"""How kernels are compiled, and where what was compiled is kept.
+
+Inner functions are compiled with the entry that calls them and kept with it: one file on the disk
+for each entry and dtype. Entries call each other by address. numba looks only at the entry's own file to see whether that is still
+current, so the entries carry a digest of all the sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import types
+from numba.core.errors import NumbaWarning
+
+__all__ = ["Entry", "kernel", "sources_digest"]
+
+logger = logging.getLogger("memcore")
+
+# Not "fast": that would leave undefined what becomes of NaN.
+FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
+
+_compiled = numba.njit(nogil=True, error_model="numpy", fastmath=FAST_MATH)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that other kernels call."""
+    dispatcher = _compiled(function)
+    template = dispatcher.get_call_template
+
+    def one_for_all_numbers(arguments: Any, keywords: Any) -> Any:
+        # numba would compile anew for each number written out in a call.
+        plain = tuple(types.unliteral(argument) for argument in arguments)
+        return template(plain, {name: types.unliteral(kind) for name, kind in keywords.items()})
+
+    dispatcher.get_call_template = one_for_all_numbers
+    return dispatcher
+
+_lock = threading.Lock()
+
+
+def sources_digest() -> str:
+    """A digest of this folder's sources, by which kernels of an older one are not taken."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Entry:
+    """A kernel that is called by its address with int64 numbers: compiled when first asked for.
+
+    Args:
+        function: a function of that many numbers, without a result.
+        arguments: how many.
+    """
+
+    def __init__(self, function: Callable[..., None], arguments: int) -> None:
+        self._function = function
+        self._arguments = arguments
+        self._compiled: Any = None
+
+    @property
+    def address(self) -> int:
+        """Where the machine code begins."""
+        if self._compiled is None:
+            with _lock:
+                if self._compiled is None:
+                    self._compiled = self._compile()
+        return self._compiled.address
+
+    def _compile(self) -> Any:
+        signature = types.void(*[types.int64] * self._arguments)
+        options = {"nopython": True, "error_model": "numpy", "fastmath": FAST_MATH}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaWarning)
+            try:
+                return numba.cfunc(signature, cache=True, **options)(self._function)
+            except (OSError, RuntimeError) as error:
+                # Neither the package's folder nor the user's cache can be written, or the disk
+                # is full: compile for this process alone.
+                logger.info("kernels are compiled for this process alone: %s", error)
+                return numba.cfunc(signature, **options)(self._function)

@@ -1,0 +1,247 @@
+"""The entries of the dense memories: what the loop over time calls, without knowing which it is.
+
+Each does one thing with one example (`memcore.kernels.plan`): bring its state in, make a step, hand
+its state out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memcore.kernels import dam, dnc, plan
+from memcore.kernels.compiling import Entry, kernel, sources_digest
+from memcore.kernels.content import inverse_norms
+from memcore.kernels.lanes import floats_at, int32s_at, int64s_at, part
+from memcore.kernels.links import links_forward
+from memcore.kernels.records import enter_memory, enter_rows, leave_memory, leave_rows
+from memcore.kernels.sizes import Sizes
+
+__all__ = ["DAM", "DNC", "Kind"]
+
+ANYTHING = 1 << 40  # the length of an array whose length nobody asks for
+
+
+@kernel
+def _sizes(told):
+    return Sizes(
+        told[plan.SLOTS], told[plan.PADDED], told[plan.WORDS], told[plan.HEADS],
+        told[plan.INTERFACE],
+    )  # fmt: skip
+
+
+@kernel
+def _places(told, example, step):
+    """Which records of the tape are those before and after a step, counted over all examples."""
+    if told[plan.RECORDING] != 0:
+        first = example * (told[plan.MEMORY_STEPS] + 1)
+        return first + step, first + step + 1
+    return 2 * example + step % 2, 2 * example + (step + 1) % 2
+
+
+@kernel
+def _links(told, at, example, step, zero):
+    """The links of an example after some steps: given, marked, or in the window."""
+    padded, stride, steps = told[plan.PADDED], told[plan.STRIDE], told[plan.MEMORY_STEPS]
+    square = padded * padded
+    if step == 0:
+        return part(floats_at(told[at + plan.LINKS_IN], ANYTHING, zero), example * square, square)
+    if step % stride == 0 and step < steps:
+        begin = (example * ((steps - 1) // stride) + step // stride - 1) * square
+        return part(floats_at(told[at + plan.LINK_MARKS], ANYTHING, zero), begin, square)
+    begin = (example * stride + (step - 1) % stride) * square
+    return part(floats_at(told[at + plan.LINK_WINDOW], ANYTHING, zero), begin, square)
+
+
+@kernel
+def _enter_dnc(told, at, example, record, sizes, zero):
+    enter_memory(record.memory, told[at], example, sizes, zero)
+    enter_rows(record.usage, told[at + 1], example, 1, sizes, zero)
+    enter_rows(record.precedence, told[at + 2], example, 1, sizes, zero)
+    enter_rows(record.write_weights, told[at + 3], example, 1, sizes, zero)
+    enter_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
+
+
+@kernel
+def _leave_dnc(told, at, example, record, sizes, zero):
+    leave_memory(record.memory, told[at], example, sizes, zero)
+    leave_rows(record.usage, told[at + 1], example, 1, sizes, zero)
+    leave_rows(record.precedence, told[at + 2], example, 1, sizes, zero)
+    leave_rows(record.write_weights, told[at + 3], example, 1, sizes, zero)
+    leave_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
+
+
+@kernel
+def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero):
+    sizes, order, stride = _sizes(told), told[plan.ORDER], told[plan.STRIDE]
+    recording, steps = told[plan.RECORDING] != 0, told[plan.MEMORY_STEPS]
+    tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
+    orders = int32s_at(told[at + plan.ORDERS], ANYTHING)
+    here, there = _places(told, example, step)
+    before = dnc.fields(tape, here * told[plan.RECORD], sizes)
+    if what == plan.BEGIN:
+        _enter_dnc(told, at + plan.STATE_IN, example, before, sizes, zero)
+        inverse_norms(before.memory, before.inverse_norms, sizes.words, sizes.padded)
+        for place in range(order):
+            orders[here * order + place] = place
+    elif what == plan.END:
+        _leave_dnc(told, at + plan.STATE_OUT, example, before, sizes, zero)
+    else:
+        square = sizes.padded * sizes.padded
+        running = floats_at(told[at + plan.LINKS], ANYTHING, zero)
+        old = new = part(running, example * square, square)
+        if step == 0 or (recording and step % stride == 0):
+            old = _links(told, at, example, step, zero)
+        if recording and (step + 1) % stride == 0 and step + 1 < steps:
+            new = _links(told, at, example, step + 1, zero)
+        for place in range(order):
+            orders[there * order + place] = orders[here * order + place]
+        dnc.forward(
+            before, dnc.fields(tape, there * told[plan.RECORD], sizes),
+            part(orders, there * order, order), old, new,
+            floats_at(vector, told[plan.INTERFACE_WIDTH], zero),
+            floats_at(reads, sizes.heads * sizes.words, zero),
+            floats_at(scratch, ANYTHING, zero), sizes,
+        )  # fmt: skip
+
+
+@kernel
+def _remake_links(told, at, example, step, tape, sizes, zero):
+    """Fill the window with the links after ``step`` steps and before, back to the last mark."""
+    stride, steps, record = told[plan.STRIDE], told[plan.MEMORY_STEPS], told[plan.RECORD]
+    nothing = part(tape, 0, 0)
+    for made in range((step - 1) // stride * stride, step):
+        if (made + 1) % stride == 0 and made + 1 < steps:
+            continue
+        here, there = _places(told, example, made)
+        old, new = dnc.fields(tape, here * record, sizes), dnc.fields(tape, there * record, sizes)
+        links_forward(
+            _links(told, at, example, made, zero), _links(told, at, example, made + 1, zero),
+            new.write_weights, old.precedence, old.read_weights, nothing, nothing, 0,
+            sizes.padded,
+        )  # fmt: skip
+
+
+@kernel
+def _dnc_backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
+    sizes, order, record = _sizes(told), told[plan.ORDER], told[plan.RECORD]
+    gradient = dnc.fields(floats_at(d_state, ANYTHING, zero), 0, sizes)
+    if what == plan.BEGIN:
+        _enter_dnc(told, at + plan.D_STATE_IN, example, gradient, sizes, zero)
+    elif what == plan.END:
+        _leave_dnc(told, at + plan.D_STATE_OUT, example, gradient, sizes, zero)
+    else:
+        tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
+        orders = int32s_at(told[at + plan.ORDERS], ANYTHING)
+        here, there = _places(told, example, step)
+        if (step + 1) % told[plan.STRIDE] == 0 or step + 1 == told[plan.MEMORY_STEPS]:
+            _remake_links(told, at, example, step + 1, tape, sizes, zero)
+        square = sizes.padded * sizes.padded
+        d_links = floats_at(told[at + plan.D_LINKS], ANYTHING, zero)
+        dnc.backward(
+            dnc.fields(tape, here * record, sizes), dnc.fields(tape, there * record, sizes),
+            part(orders, there * order, order), _links(told, at, example, step, zero),
+            _links(told, at, example, step + 1, zero),
+            floats_at(d_reads, sizes.heads * sizes.words, zero), gradient,
+            part(d_links, example * square, square),
+            floats_at(d_vector, sizes.interface, zero), floats_at(work, ANYTHING, zero), sizes,
+        )  # fmt: skip
+
+
+@kernel
+def _enter_dam(told, at, example, record, sizes, zero):
+    enter_memory(record.memory, told[at], example, sizes, zero)
+    enter_rows(record.usage, told[at + 1], example, 1, sizes, zero)
+    enter_rows(record.write_weights, told[at + 3], example, 1, sizes, zero)
+    enter_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
+
+
+@kernel
+def _leave_dam(told, at, example, record, sizes, zero):
+    leave_memory(record.memory, told[at], example, sizes, zero)
+    leave_rows(record.usage, told[at + 1], example, 1, sizes, zero)
+    leave_rows(record.write_weights, told[at + 3], example, 1, sizes, zero)
+    leave_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
+
+
+@kernel
+def _dam_forward(told, what, at, example, step, vector, reads, scratch, _, zero):
+    sizes = _sizes(told)
+    tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
+    chosen = int32s_at(told[at + plan.ORDERS], ANYTHING)
+    here, there = _places(told, example, step)
+    before = dam.fields(tape, here * told[plan.RECORD], sizes)
+    if what == plan.BEGIN:
+        _enter_dam(told, at + plan.STATE_IN, example, before, sizes, zero)
+    elif what == plan.END:
+        _leave_dam(told, at + plan.STATE_OUT, example, before, sizes, zero)
+    else:
+        dam.forward(
+            before, dam.fields(tape, there * told[plan.RECORD], sizes), part(chosen, there, 1),
+            floats_at(vector, told[plan.INTERFACE_WIDTH], zero),
+            floats_at(reads, sizes.heads * sizes.words, zero),
+            floats_at(scratch, ANYTHING, zero), sizes,
+        )  # fmt: skip
+
+
+@kernel
+def _dam_backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
+    sizes, record = _sizes(told), told[plan.RECORD]
+    gradient = dam.fields(floats_at(d_state, ANYTHING, zero), 0, sizes)
+    if what == plan.BEGIN:
+        _enter_dam(told, at + plan.D_STATE_IN, example, gradient, sizes, zero)
+    elif what == plan.END:
+        _leave_dam(told, at + plan.D_STATE_OUT, example, gradient, sizes, zero)
+    else:
+        tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
+        here, there = _places(told, example, step)
+        dam.backward(
+            dam.fields(tape, here * record, sizes), dam.fields(tape, there * record, sizes),
+            part(int32s_at(told[at + plan.ORDERS], ANYTHING), there, 1),
+            floats_at(d_reads, sizes.heads * sizes.words, zero), gradient,
+            floats_at(d_vector, sizes.interface, zero), floats_at(work, ANYTHING, zero), sizes,
+        )  # fmt: skip
+
+
+class Kind(NamedTuple):
+    """A memory as `memcore.kernels.segment` needs to know it."""
+
+    fields: tuple[int | None, ...]  # of each field of the state its place in plan.STATE_FIELDS
+    links: int | None  # which field holds links, that have places of their own
+    without_gradient: tuple[int, ...]  # fields of the state through which none flows
+    record_size: Callable[[Sizes], int]
+    order_size: Callable[[Sizes], int]
+    gradient_size: Callable[[Sizes], int]
+    forward: dict[int, Entry]  # by the size of a number
+    backward: dict[int, Entry]
+
+
+def _entries(function: Any) -> dict[int, Entry]:
+    """Of a kernel an entry for each dtype."""
+
+    def entry(real: Any, digest: str) -> Entry:
+        def step(told, what, at, example, number, first, second, third, fourth):
+            # The digest is here so that what was compiled of other sources is not taken.
+            if len(digest) > 0:
+                function(
+                    int64s_at(told, ANYTHING), what, at, example, number, first, second, third,
+                    fourth, real(0),
+                )  # fmt: skip
+
+        return Entry(step, plan.STEP_ARGUMENTS)
+
+    return {4: entry(np.float32, sources_digest()), 8: entry(np.float64, sources_digest())}
+
+
+# DNCState: memory, usage, precedence, link, read_weights, write_weights
+DNC = Kind(
+    (0, 1, 2, None, 4, 3), 3, (), dnc.record_size, dnc.order_size, dnc.gradient_size,
+    _entries(_dnc_forward), _entries(_dnc_backward),
+)  # fmt: skip
+# DAMState: memory, usage, read_weights, write_weights
+DAM = Kind(
+    (0, 1, 4, 3), None, (1,), dam.record_size, dam.order_size, dam.gradient_size,
+    _entries(_dam_forward), _entries(_dam_backward),
+)  # fmt: skip

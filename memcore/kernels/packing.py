@@ -1,0 +1,92 @@
+"""Weights as kernels want them: one matrix a cell, cut into panels as wide as two registers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memcore.kernels.controllers import GRU, LSTM, RNN_RELU, RNN_TANH
+from memcore.kernels.sizes import padded_to
+
+__all__ = ["BLOCKS", "Gates", "in_panels"]
+
+BLOCKS = {LSTM: 4, GRU: 4, RNN_TANH: 1, RNN_RELU: 1}
+
+
+def in_panels(matrix: Tensor, unit: int) -> Tensor:
+    """``[terms, columns]`` to ``[columns / unit, terms, unit]``, zeros beyond the last column."""
+    terms, columns = matrix.shape
+    width = padded_to(unit, columns)
+    if width != columns:
+        matrix = torch.nn.functional.pad(matrix, (0, width - columns))
+    return matrix.reshape(terms, width // unit, unit).transpose(0, 1).contiguous()
+
+
+class Gates:
+    """How a cell's weights, by torch's gates, lie in the kernels' blocks of H, rounded up.
+
+    A GRU has three gates but four blocks, since its new gate keeps apart what comes from the
+    input and from the state.
+
+    Args:
+        kind: one of `memcore.kernels.controllers`.
+        hidden: H.
+        unit: to what H is rounded up.
+    """
+
+    def __init__(self, kind: int, hidden: int, unit: int) -> None:
+        self.hidden = hidden
+        self.width = padded_to(unit, hidden)
+        self.blocks = BLOCKS[kind]
+        every = list(range(self.blocks))
+        self._from_input = [0, 1, 2] if kind == GRU else every
+        self._from_state = [0, 1, 3] if kind == GRU else every
+
+    @property
+    def size(self) -> int:
+        """G, the length of a row of gates."""
+        return self.blocks * self.width
+
+    def _spread(self, target: Tensor, blocks: list[int], source: Tensor) -> None:
+        if self.width == self.hidden and len(blocks) == self.blocks:
+            target.add_(source)
+            return
+        shape = (self.blocks, self.width, *target.shape[1:])
+        for gate, block in enumerate(blocks):
+            own = source[gate * self.hidden : (gate + 1) * self.hidden]
+            target.view(shape)[block, : self.hidden].add_(own)
+
+    def matrix(self, from_input: Tensor, from_state: Tensor) -> Tensor:
+        """``weight_ih`` and ``weight_hh`` side by side, [G, inputs + H]."""
+        inputs = from_input.shape[1]
+        result = from_input.new_zeros(self.size, inputs + self.hidden)
+        self._spread(result[:, :inputs], self._from_input, from_input)
+        self._spread(result[:, inputs:], self._from_state, from_state)
+        return result
+
+    def rows(self, from_input: Tensor) -> Tensor:
+        """Weights from the input alone, [G, inputs]."""
+        result = from_input.new_zeros(self.size, from_input.shape[1])
+        self._spread(result, self._from_input, from_input)
+        return result
+
+    def bias(self, from_input: Tensor, from_state: Tensor) -> Tensor:
+        """``bias_ih`` and ``bias_hh``, [G]."""
+        result = from_input.new_zeros(self.size)
+        self._spread(result, self._from_input, from_input)
+        self._spread(result, self._from_state, from_state)
+        return result
+
+    def _gathered(self, gradients: Tensor, blocks: list[int]) -> Tensor:
+        if self.width == self.hidden and len(blocks) == self.blocks:
+            return gradients
+        parts = gradients.view(-1, self.blocks, self.width)[:, :, : self.hidden]
+        return parts[:, blocks].reshape(len(gradients), -1)
+
+    def by_input(self, gradients: Tensor) -> Tensor:
+        """Gradients of gates [n, G] in the rows of ``weight_ih``."""
+        return self._gathered(gradients, self._from_input)
+
+    def by_state(self, gradients: Tensor) -> Tensor:
+        """Gradients of gates [n, G] in the rows of ``weight_hh``."""
+        return self._gathered(gradients, self._from_state)

@@ -1,0 +1,88 @@
+"""Threads for kernels: those of torch's own OpenMP pool, else some of Python's.
+
+After each parallel operation torch's threads go on spinning for a while and hold the cores that
+other threads would want; run by those very threads, kernels have them at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from memcore.kernels import plan
+from memcore.kernels.compiling import Entry
+
+__all__ = ["run"]
+
+_main_process = os.getpid()
+_lock = threading.Lock()
+_own_threads: dict[int, ThreadPoolExecutor] = {}  # by process: a fork takes no threads along
+
+
+def run(entry: Entry, told: np.ndarray, chunks: int) -> None:
+    """Run a kernel on so many chunks of examples at once, and wait for all.
+
+    Args:
+        entry: the kernel.
+        told: int64, what it is told (`memcore.kernels.plan`).
+        chunks: at least 1; at most one a thread is of use.
+    """
+    told[plan.CHUNKS] = chunks
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry.address)
+    if chunks == 1:
+        function(told.ctypes.data)
+        return
+    team = _torch_team() if os.getpid() == _main_process else None
+    if team is not None:
+        told[plan.THREAD_NUMBER], told[plan.THREAD_COUNT] = team.number, team.count
+        team.parallel(entry.address, told.ctypes.data, chunks, 0)
+        return
+    each = [told.copy() for _ in range(chunks)]
+    for chunk, own in enumerate(each):
+        own[plan.CHUNK] = chunk
+    others = [_threads(chunks).submit(function, own.ctypes.data) for own in each[1:]]
+    function(each[0].ctypes.data)
+    for other in others:
+        other.result()
+
+
+class _Team:
+    """The entry points of a libgomp that torch has loaded."""
+
+    def __init__(self, library: Any) -> None:
+        self.parallel = library.GOMP_parallel
+        self.parallel.restype = None
+        self.parallel.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_uint] * 2
+        self.number = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p).value
+        self.count = ctypes.cast(library.omp_get_num_threads, ctypes.c_void_p).value
+
+
+@cache
+def _torch_team() -> _Team | None:
+    """None where torch brought no libgomp; a system's own one would be a second pool."""
+    root = Path(torch.__file__).parent
+    for folder in (root / "lib", root.parent / "torch.libs"):
+        for path in sorted(folder.glob("libgomp*.so*")):
+            try:
+                return _Team(ctypes.CDLL(str(path)))
+            except (OSError, AttributeError):
+                continue
+    return None
+
+
+def _threads(count: int) -> ThreadPoolExecutor:
+    with _lock:
+        if os.getpid() not in _own_threads:
+            _own_threads.clear()
+            _own_threads[os.getpid()] = ThreadPoolExecutor(
+                max(count, os.cpu_count() or 1), thread_name_prefix="memcore"
+            )
+        return _own_threads[os.getpid()]

@@ -1,0 +1,402 @@
+"""A sequence as one operation: the loop over time, layers and cells for some examples.
+
+Examples are independent but for sharing the controller's weights: each thread takes some of them
+through all time steps. Which memory it is, the loop does not know; what it is told stands in
+`memcore.kernels.plan`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memcore.kernels import plan
+from memcore.kernels.compiling import Entry, kernel, sources_digest
+from memcore.kernels.controllers import cell_backward, cell_forward
+from memcore.kernels.lanes import (
+    address_of,
+    call,
+    floats_at,
+    int64s_at,
+    lane_count,
+    number_from,
+    part,
+)
+from memcore.kernels.products import multiply
+
+__all__ = ["BACKWARD", "FORWARD"]
+
+ANYTHING = 1 << 40  # the length of an array whose length nobody asks for
+
+
+@kernel
+def _cell_at(cell):
+    """Where the block of a cell begins."""
+    return plan.HEADER + cell * plan.CELL_SIZE
+
+
+@kernel
+def _layer_at(told, layer):
+    return _cell_at(told[plan.LAYERS] * told[plan.DEPTH]) + layer * plan.LAYER_SIZE
+
+
+@kernel
+def _memory_at(told, memory):
+    return _layer_at(told, told[plan.LAYERS]) + memory * plan.MEMORY_SIZE
+
+
+@kernel
+def _memory_of(told, layer, time):
+    """Which memory a layer writes to, and how many steps that has behind it."""
+    if told[plan.MEMORIES] < told[plan.LAYERS]:
+        return _memory_at(told, 0), time * told[plan.LAYERS] + layer
+    return _memory_at(told, layer), time
+
+
+@kernel
+def _inputs(told, layer, depth):
+    """How many numbers a cell takes beside its own state; the first's own input is added before."""
+    reads = told[plan.WORDS] * told[plan.HEADS]
+    if depth > 0:
+        return told[plan.HIDDEN]
+    return reads if layer == 0 else told[plan.HIDDEN] + reads
+
+
+@kernel
+def _all_memories(told, what, first, last, d_states):
+    """Begin or end all memories of some examples; ``d_states`` is empty in forward."""
+    for memory in range(told[plan.MEMORIES]):
+        at = _memory_at(told, memory)
+        step = told[plan.MEMORY_STEPS] if what == plan.END else 0
+        for example in range(first, last):
+            d_state = (memory * (last - first) + example - first) * told[plan.GRADIENT]
+            call(
+                told[plan.MEMORY_STEP],
+                (
+                    address_of(told, 0), what, at, example, step, 0, 0, 0,
+                    address_of(d_states, d_state),
+                ),
+            )  # fmt: skip
+
+
+@kernel
+def _cells_forward(told, time, layer, first, last, factors, zero):
+    """The cells of one layer at one time step; the last one's output is clamped into OUTPUTS."""
+    steps, examples, depths = told[plan.STEPS], told[plan.EXAMPLES], told[plan.DEPTH]
+    hidden, width, gates = told[plan.HIDDEN], told[plan.WIDTH], told[plan.GATES]
+    layers, kind = told[plan.LAYERS], told[plan.CELL_KIND]
+    reads = told[plan.WORDS] * told[plan.HEADS]
+    row, count, lanes = hidden + reads, last - first, lane_count(factors)
+    gate_tape = floats_at(told[plan.GATE_TAPE], ANYTHING, zero)
+    hidden_tape = floats_at(told[plan.HIDDEN_TAPE], ANYTHING, zero)
+    cell_tape = floats_at(told[plan.CELL_TAPE], ANYTHING, zero)
+    outputs = floats_at(told[plan.OUTPUTS], ANYTHING, zero)
+    first_reads = floats_at(told[plan.FIRST_READS], ANYTHING, zero)
+    masks = floats_at(told[plan.MASKS], ANYTHING, zero)
+    for depth in range(depths):
+        cell, inputs = layer * depths + depth, _inputs(told, layer, depth)
+        terms = inputs + hidden
+        at = _cell_at(cell)
+        sums = ((cell * steps + time) * examples + first) * gates
+        old = ((cell * (steps + 1) + time) * examples + first) * width
+        new = old + examples * width
+        for i in range(count):
+            if depth > 0:
+                below = new + i * width - (steps + 1) * examples * width
+                if told[plan.MASKS] != 0:
+                    mask = (layer * steps + time) * (depths - 1) + depth - 1
+                    mask = (mask * examples + first + i) * hidden
+                    for j in range(hidden):
+                        factors[i * terms + j] = hidden_tape[below + j] * masks[mask + j]
+                else:
+                    for j in range(hidden):
+                        factors[i * terms + j] = hidden_tape[below + j]
+            elif layer > 0:
+                below = (((layer - 1) * steps + time) * examples + first + i) * row
+                for j in range(row):
+                    factors[i * terms + j] = outputs[below + j]
+            elif time > 0:
+                below = (((layers - 1) * steps + time - 1) * examples + first + i) * row + hidden
+                for j in range(reads):
+                    factors[i * terms + j] = outputs[below + j]
+            else:
+                for j in range(reads):
+                    factors[i * terms + j] = first_reads[(first + i) * reads + j]
+            for j in range(hidden):
+                factors[i * terms + inputs + j] = hidden_tape[old + i * width + j]
+        if cell > 0:
+            bias = floats_at(told[at + plan.CELL_BIAS], ANYTHING, zero)
+            for i in range(count):
+                for j in range(gates):
+                    gate_tape[sums + i * gates + j] = bias[j]
+        weights = floats_at(told[at + plan.CELL_WEIGHTS], ANYTHING, zero)
+        multiply(
+            factors, 0, terms, 1, weights, 0, 2 * lanes, terms * 2 * lanes,
+            gate_tape, sums, gates, count, terms, gates, True,
+        )  # fmt: skip
+        for i in range(count):
+            cell_forward(
+                kind, part(gate_tape, sums + i * gates, gates),
+                part(hidden_tape, old + i * width, width), part(cell_tape, old + i * width, width),
+                part(hidden_tape, new + i * width, width), part(cell_tape, new + i * width, width),
+                width,
+            )  # fmt: skip
+    top = ((layer * depths + depths - 1) * (steps + 1) + time + 1) * examples * width
+    begin = (layer * steps + time) * examples * row
+    bounded = told[plan.CLIP] != 0
+    clip = zero
+    if bounded:
+        clip = floats_at(told[plan.CLIP], 1, zero)[0]
+    for example in range(first, last):
+        for j in range(hidden):
+            value = hidden_tape[top + example * width + j]
+            if bounded and value > clip:
+                value = clip
+            elif bounded and value < -clip:
+                value = -clip
+            outputs[begin + example * row + j] = value
+
+
+@kernel
+def _forward(told, first, last, zero):
+    """All time steps of some examples."""
+    steps, examples, layers = told[plan.STEPS], told[plan.EXAMPLES], told[plan.LAYERS]
+    hidden, wide, count = told[plan.HIDDEN], told[plan.INTERFACE_WIDTH], last - first
+    reads = told[plan.WORDS] * told[plan.HEADS]
+    row, block, entry = hidden + reads, address_of(told, 0), told[plan.MEMORY_STEP]
+    factors = np.empty(count * (max(row, 2 * hidden) + hidden), type(zero))
+    lanes = lane_count(factors)
+    vectors = np.zeros(count * wide, type(zero))
+    scratch = np.zeros(wide + 2 * lanes, type(zero))
+    outputs = floats_at(told[plan.OUTPUTS], ANYTHING, zero)
+    _all_memories(told, plan.BEGIN, first, last, scratch)
+    for time in range(steps):
+        for layer in range(layers):
+            _cells_forward(told, time, layer, first, last, factors, zero)
+            at = _layer_at(told, layer)
+            bias = floats_at(told[at + plan.LAYER_BIAS], ANYTHING, zero)
+            weights = floats_at(told[at + plan.LAYER_WEIGHTS], ANYTHING, zero)
+            begin = ((layer * steps + time) * examples + first) * row
+            for i in range(count):
+                for j in range(wide):
+                    vectors[i * wide + j] = bias[j]
+            multiply(
+                outputs, begin, row, 1, weights, 0, 2 * lanes, hidden * 2 * lanes,
+                vectors, 0, wide, count, hidden, wide, True,
+            )  # fmt: skip
+            at, step = _memory_of(told, layer, time)
+            for i in range(count):
+                call(
+                    entry,
+                    (
+                        block, plan.STEP, at, first + i, step, address_of(vectors, i * wide),
+                        address_of(outputs, begin + i * row + hidden), address_of(scratch, 0), 0,
+                    ),
+                )  # fmt: skip
+        if layers == 0:
+            given = floats_at(told[plan.VECTORS], ANYTHING, zero)
+            length, at = told[plan.INTERFACE], _memory_at(told, 0)
+            for i in range(count):
+                begin = time * examples + first + i
+                for j in range(length):
+                    vectors[j] = given[begin * length + j]
+                call(
+                    entry,
+                    (
+                        block, plan.STEP, at, first + i, time, address_of(vectors, 0),
+                        address_of(outputs, begin * reads), address_of(scratch, 0), 0,
+                    ),
+                )  # fmt: skip
+    _all_memories(told, plan.END, first, last, scratch)
+
+
+@kernel
+def _cells_backward(told, time, layer, first, last, slope, d_below, products, direct, zero):
+    """The cells of one layer at one time step.
+
+    ``slope`` [b, WIDTH] is the gradient of the last cell's output. What goes to the layer's input
+    is added to ``d_below``: rows of OUTPUTS of the layer below, or [b, R·W] of the reads before.
+    """
+    steps, examples, depths = told[plan.STEPS], told[plan.EXAMPLES], told[plan.DEPTH]
+    hidden, width, gates = told[plan.HIDDEN], told[plan.WIDTH], told[plan.GATES]
+    kind, count, lanes = told[plan.CELL_KIND], last - first, lane_count(slope)
+    gate_tape = floats_at(told[plan.GATE_TAPE], ANYTHING, zero)
+    hidden_tape = floats_at(told[plan.HIDDEN_TAPE], ANYTHING, zero)
+    cell_tape = floats_at(told[plan.CELL_TAPE], ANYTHING, zero)
+    d_gates = floats_at(told[plan.D_GATES], ANYTHING, zero)
+    d_hidden = floats_at(told[plan.D_HIDDEN], ANYTHING, zero)
+    d_cell = floats_at(told[plan.D_CELL], ANYTHING, zero)
+    masks = floats_at(told[plan.MASKS], ANYTHING, zero)
+    for depth in range(depths - 1, -1, -1):
+        cell, inputs = layer * depths + depth, _inputs(told, layer, depth)
+        at = _cell_at(cell)
+        wide = -(-(inputs + hidden) // (2 * lanes)) * 2 * lanes
+        sums = ((cell * steps + time) * examples + first) * gates
+        old = ((cell * (steps + 1) + time) * examples + first) * width
+        new, state = old + examples * width, (cell * examples + first) * width
+        for i in range(count):
+            for j in range(width):
+                slope[i * width + j] += d_hidden[state + i * width + j]
+            cell_backward(
+                kind, part(gate_tape, sums + i * gates, gates),
+                part(hidden_tape, old + i * width, width), part(cell_tape, old + i * width, width),
+                part(hidden_tape, new + i * width, width), part(cell_tape, new + i * width, width),
+                part(slope, i * width, width), part(d_cell, state + i * width, width),
+                part(d_gates, sums + i * gates, gates), part(direct, i * width, width), width,
+            )  # fmt: skip
+        weights = floats_at(told[at + plan.CELL_BACK_WEIGHTS], ANYTHING, zero)
+        multiply(
+            d_gates, sums, gates, 1, weights, 0, 2 * lanes, gates * 2 * lanes,
+            products, 0, wide, count, gates, wide, False,
+        )  # fmt: skip
+        for i in range(count):
+            for j in range(hidden):
+                through = products[i * wide + inputs + j]
+                d_hidden[state + i * width + j] = through + direct[i * width + j]
+            if depth > 0 and told[plan.MASKS] != 0:
+                mask = (layer * steps + time) * (depths - 1) + depth - 1
+                mask = (mask * examples + first + i) * hidden
+                for j in range(hidden):
+                    slope[i * width + j] = products[i * wide + j] * masks[mask + j]
+            elif depth > 0:
+                for j in range(hidden):
+                    slope[i * width + j] = products[i * wide + j]
+            else:
+                for j in range(inputs):
+                    d_below[i * inputs + j] += products[i * wide + j]
+
+
+@kernel
+def _layer_backward(told, time, layer, first, last, d_row, slope, products, zero):
+    """From the gradients of a layer's rows and of its interface vectors to ``slope``."""
+    steps, examples, depths = told[plan.STEPS], told[plan.EXAMPLES], told[plan.DEPTH]
+    hidden, width, wide = told[plan.HIDDEN], told[plan.WIDTH], told[plan.INTERFACE_WIDTH]
+    row, count = hidden + told[plan.WORDS] * told[plan.HEADS], last - first
+    lanes = lane_count(slope)
+    at = _layer_at(told, layer)
+    weights = floats_at(told[at + plan.LAYER_BACK_WEIGHTS], ANYTHING, zero)
+    d_vectors = floats_at(told[plan.D_VECTORS], ANYTHING, zero)
+    begin = ((layer * steps + time) * examples + first) * wide
+    terms = told[plan.INTERFACE]
+    multiply(
+        d_vectors, begin, wide, 1, weights, 0, 2 * lanes, terms * 2 * lanes,
+        products, 0, width, count, terms, width, False,
+    )  # fmt: skip
+    hidden_tape = floats_at(told[plan.HIDDEN_TAPE], ANYTHING, zero)
+    top = ((layer * depths + depths - 1) * (steps + 1) + time + 1) * examples * width
+    bounded = told[plan.CLIP] != 0
+    clip = zero
+    if bounded:
+        clip = floats_at(told[plan.CLIP], 1, zero)[0]
+    for i in range(count):
+        slope[i * width : (i + 1) * width] = 0
+        for j in range(hidden):
+            value = hidden_tape[top + (first + i) * width + j]
+            if not bounded or (value >= -clip and value <= clip):
+                slope[i * width + j] = d_row[i * row + j] + products[i * width + j]
+
+
+@kernel
+def _backward(told, first, last, zero):
+    """All time steps of some examples, in reverse."""
+    steps, examples, layers = told[plan.STEPS], told[plan.EXAMPLES], told[plan.LAYERS]
+    hidden, width, heads = told[plan.HIDDEN], told[plan.WIDTH], told[plan.HEADS]
+    wide, count, length = told[plan.INTERFACE_WIDTH], last - first, told[plan.GRADIENT]
+    reads, entry, block = heads * told[plan.WORDS], told[plan.MEMORY_STEP], address_of(told, 0)
+    row = hidden + reads
+    slope = np.zeros(count * width, type(zero))
+    direct, lanes = np.zeros(count * width, type(zero)), lane_count(slope)
+    d_states = np.empty(told[plan.MEMORIES] * count * length, type(zero))
+    d_rows = np.zeros(layers * count * row, type(zero))
+    products = np.empty(count * (max(row, 2 * hidden) + hidden + 2 * lanes), type(zero))
+    work = np.empty(
+        (8 * heads + 3) * told[plan.PADDED] + 2 * reads + 2 * lanes, type(zero)
+    )
+    d_outputs = floats_at(told[plan.D_OUTPUTS], ANYTHING, zero)
+    d_vectors = floats_at(told[plan.D_VECTORS], ANYTHING, zero)
+    before = np.zeros(count * reads, type(zero))
+    if layers > 0:
+        d_reads = floats_at(told[plan.D_READS], ANYTHING, zero)
+        for i in range(count * reads):
+            before[i] = d_reads[first * reads + i]
+    _all_memories(told, plan.BEGIN, first, last, d_states)
+    for time in range(steps - 1, -1, -1):
+        top, begin = (layers - 1) * count * row, (time * examples + first) * row
+        for i in range(count if layers > 0 else 0):
+            for j in range(row):
+                d_rows[top + i * row + j] = d_outputs[begin + i * row + j]
+            for j in range(reads):
+                d_rows[top + i * row + hidden + j] += before[i * reads + j]
+                before[i * reads + j] = 0
+        for i in range(top):
+            d_rows[i] = 0
+        for layer in range(layers - 1, -1, -1):
+            own = part(d_rows, layer * count * row, count * row)
+            vectors = ((layer * steps + time) * examples + first) * wide
+            at, step = _memory_of(told, layer, time)
+            state = (layer if told[plan.MEMORIES] == layers else 0) * count * length
+            for i in range(count):
+                call(
+                    entry,
+                    (
+                        block, plan.STEP, at, first + i, step,
+                        address_of(own, i * row + hidden),
+                        address_of(d_vectors, vectors + i * wide), address_of(work, 0),
+                        address_of(d_states, state + i * length),
+                    ),
+                )  # fmt: skip
+            _layer_backward(told, time, layer, first, last, own, slope, products, zero)
+            below = before
+            if layer > 0:
+                below = part(d_rows, (layer - 1) * count * row, count * row)
+            _cells_backward(
+                told, time, layer, first, last, slope, below, products, direct, zero
+            )
+        for i in range(count if layers == 0 else 0):
+            begin = time * examples + first + i
+            call(
+                entry,
+                (
+                    block, plan.STEP, _memory_at(told, 0), first + i, time,
+                    address_of(d_outputs, begin * reads), address_of(d_vectors, begin * wide),
+                    address_of(work, 0), address_of(d_states, i * length),
+                ),
+            )  # fmt: skip
+    if layers > 0:
+        d_reads = floats_at(told[plan.D_READS], ANYTHING, zero)
+        for i in range(count * reads):
+            d_reads[first * reads + i] = before[i]
+    _all_memories(told, plan.END, first, last, d_states)
+
+
+@kernel
+def _turns(told):
+    """The first chunk of this thread, and how far it is to its next."""
+    if told[plan.THREAD_NUMBER] != 0:
+        return number_from(told[plan.THREAD_NUMBER]), number_from(told[plan.THREAD_COUNT])
+    return told[plan.CHUNK], told[plan.CHUNKS]
+
+
+def _entries(function: Any) -> dict[int, Entry]:
+    """Of a kernel for some examples an entry for each dtype, which finds its thread's examples."""
+
+    def entry(real: Any, digest: str) -> Entry:
+        def run(address):
+            # The digest is here so that what was compiled of other sources is not taken.
+            if len(digest) > 0:
+                told = int64s_at(address, ANYTHING)
+                chunks, examples = told[plan.CHUNKS], told[plan.EXAMPLES]
+                first, step = _turns(told)
+                for chunk in range(first, chunks, step):
+                    begin, end = chunk * examples // chunks, (chunk + 1) * examples // chunks
+                    if begin < end:
+                        function(told, begin, end, real(0))
+
+        return Entry(run, 1)
+
+    return {4: entry(np.float32, sources_digest()), 8: entry(np.float64, sources_digest())}
+
+
+FORWARD = _entries(_forward)
+BACKWARD = _entries(_backward)

@@ -1,0 +1,27 @@
+"""The sizes of a memory, as kernels are told them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Sizes", "padded_to", "registers"]
+
+
+class Sizes(NamedTuple):
+    """Whole numbers, all known before a kernel runs."""
+
+    slots: int  # N
+    padded: int  # P, N rounded up to two registers
+    words: int  # W
+    heads: int  # R
+    interface: int  # length of the interface vector
+
+
+def registers(itemsize: int) -> int:
+    """How many numbers two registers hold: the unit to which rows are rounded up."""
+    return 64 // itemsize
+
+
+def padded_to(unit: int, length: int) -> int:
+    """``length`` rounded up to a multiple of ``unit``."""
+    return -(-length // unit) * unit

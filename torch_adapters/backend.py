@@ -1,0 +1,140 @@
+"""Which backend runs a module's call, and if it is the reference, why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from memcore import MemcoreError
+from memcore.backends import why_not_numba
+from torch_adapters.controller import CELLS, Controller
+from torch_adapters.interface import Interface
+from torch_adapters.segment import weights_of
+
+if TYPE_CHECKING:
+    from torch_adapters.carried import Carried
+    from torch_adapters.recurrence import MemoryRNN
+
+__all__ = ["Backend", "choose"]
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
+
+
+class Backend(NamedTuple):
+    """What runs a call, and the sentence that says why not the kernels."""
+
+    name: str  # 'numba' or 'reference'
+    reason: str | None  # None for 'numba'
+
+
+def choose(
+    module: MemoryRNN,
+    inputs: Tensor,
+    carried: Carried,
+    *,
+    autocast: bool,
+    pass_through_memory: bool,
+) -> Backend:
+    """The backend of one call.
+
+    Raises:
+        MemcoreError: ``module.backend`` is ``'numba'`` and the kernels do not take the call.
+    """
+    if module.backend == "reference":
+        return Backend("reference", "backend='reference' was asked for")
+    reason = _why_not(module, inputs, carried, autocast, pass_through_memory)
+    if reason is None:
+        return Backend("numba", None)
+    if module.backend == "numba":
+        raise MemcoreError(f"backend: expected what the kernels take for 'numba', but {reason}")
+    return Backend("reference", reason)
+
+
+def _why_not(
+    module: MemoryRNN,
+    inputs: Tensor,
+    carried: Carried,
+    autocast: bool,
+    pass_through_memory: bool,
+) -> str | None:
+    if getattr(module.cell, "kernel", None) is None:
+        return f"there are no kernels for the memory {type(module.cell).__name__}"
+    if autocast:
+        return "autocast is on, which chooses a dtype for each of torch's operations"
+    if module.debug:
+        return "the debug dictionary shows every step"
+    if not pass_through_memory:
+        return "pass_through_memory=False leaves the memory out"
+    reason = _why_not_modules(module)
+    if reason is not None:
+        return reason
+    hidden = [part for layer in carried.hidden for state in layer for part in state]
+    memories = [field for memory in carried.memories for field in memory]
+    tensors = [inputs, carried.reads, *hidden, *memories]
+    return why_not_numba([*tensors, *weights_of(module)])
+
+
+def _why_not_modules(module: MemoryRNN) -> str | None:
+    """Kernels take the weights and leave the modules out: that must make no difference."""
+    if any(getattr(module_hooks, name) for name in GLOBAL_HOOKS):
+        return "hooks are registered on all modules"
+    for layer, controller in enumerate(module.controllers):
+        reason = _why_not_one(f"controllers[{layer}]", controller, Controller)
+        if reason is not None:
+            return reason
+        cells: Any = controller.cells
+        for depth, cell in enumerate(cells):
+            name = f"controllers[{layer}].cells[{depth}]"
+            reason = _why_not_one(name, cell, CELLS[module.rnn_type])
+            if reason is not None:
+                return reason
+            if module.rnn_type == "rnn" and cell.nonlinearity != cells[0].nonlinearity:
+                return f"{name} has a nonlinearity of its own"
+            reason = _why_not_sizes(module, name, cell, layer, depth)
+            if reason is not None:
+                return reason
+    for layer, interface in enumerate(module.interfaces):
+        reason = _why_not_one(f"interfaces[{layer}]", interface, Interface)
+        if reason is not None:
+            return reason
+        parts: Any = interface.parts
+        for part, linear in parts.items():
+            name = f"interfaces[{layer}].parts.{part}"
+            reason = _why_not_one(name, linear, nn.Linear)
+            if reason is not None:
+                return reason
+            if linear.bias is None:
+                return f"{name} has no bias"
+    return None
+
+
+def _why_not_one(name: str, module: nn.Module, expected: type[nn.Module]) -> str | None:
+    if type_before_parametrizations(module) is not expected:
+        return f"{name} is a {type(module).__name__}, not a {expected.__name__}"
+    if any(getattr(module, hooks) for hooks in HOOKS):
+        return f"{name} has hooks"
+    if "forward" in module.__dict__:
+        return f"{name} has a forward of its own"
+    return None
+
+
+def _why_not_sizes(
+    module: MemoryRNN, name: str, cell: Any, layer: int, depth: int
+) -> str | None:
+    """A cell that somebody put in place of ours may have other sizes."""
+    read_size = module.cell.read_size
+    inputs = module.input_size if layer == 0 else module.hidden_size
+    width = module.hidden_size if depth else inputs + read_size
+    if (cell.input_size, cell.hidden_size) != (width, module.hidden_size):
+        return f"{name} has other sizes"
+    return None

@@ -1,0 +1,183 @@
+"""From a module and what it carries to one segment of `memcore.kernels`, and back.
+
+A segment is a stretch of time steps of one batch in which nobody begins anew: its whole recurrence,
+controller included, is one differentiable operation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout, linear
+
+from torch_adapters.carried import Carried
+
+if TYPE_CHECKING:
+    from memcore.kernels.segment import Parts, Result, Segment
+    from torch_adapters.recurrence import MemoryRNN
+
+__all__ = ["run_segment", "weights_of"]
+
+
+def weights_of(module: MemoryRNN) -> list[Tensor]:
+    """All weights that a segment depends on, read as attributes: a parametrization computes them."""
+    cells, interfaces = _weights(module)
+    return [tensor for own in (*cells, *interfaces) for tensor in own if tensor is not None]
+
+
+def _weights(
+    module: MemoryRNN,
+) -> tuple[list[tuple[Tensor | None, ...]], list[tuple[Tensor | None, ...]]]:
+    cells: list[tuple[Tensor | None, ...]] = []
+    for controller in module.controllers:
+        for cell in controller.cells:  # pyright: ignore
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            cells.append(tuple(getattr(cell, name) for name in names))
+    interfaces: list[tuple[Tensor | None, ...]] = []
+    for interface in module.interfaces:
+        parts = list(interface.parts.values())  # pyright: ignore
+        weights, biases = [part.weight for part in parts], [part.bias for part in parts]
+        if len(parts) == 1:
+            interfaces.append((weights[0], biases[0]))
+        else:
+            interfaces.append((torch.cat(weights), torch.cat(biases)))
+    return cells, interfaces
+
+
+def run_segment(module: MemoryRNN, inputs: Tensor, carried: Carried) -> tuple[Tensor, Carried]:
+    """Run over ``inputs`` ``[T, B, X]``.
+
+    Returns:
+        The last layer's rows ``[h_t ; r_t]``, ``[T, B, H + R·W]``, and what is carried on.
+    """
+    from memcore.kernels.segment import Parts, run
+
+    cells, interfaces = _weights(module)
+    parts = Parts(
+        inputs=inputs,
+        reads=carried.reads,
+        masks=_dropout_masks(module, inputs),
+        hidden=[state for layer in carried.hidden for state in layer],
+        states=[tuple(state) for state in carried.memories],
+        cells=cells,
+        interfaces=interfaces,
+    )
+    result = run(_segment_of(module), parts, _Plain(module.cell, _nonlinearity(module)))
+    depth = module.num_hidden_layers
+    hidden = [
+        list(result.hidden[layer * depth : (layer + 1) * depth])
+        for layer in range(module.num_layers)
+    ]
+    kinds = [type(state) for state in carried.memories]
+    memories = [kind(*state) for kind, state in zip(kinds, result.states, strict=True)]
+    assert result.reads is not None
+    return result.rows, Carried(hidden, memories, result.reads)
+
+
+def _nonlinearity(module: MemoryRNN) -> str:
+    first: Any = module.controllers[0].cells[0]  # pyright: ignore
+    return first.nonlinearity if module.rnn_type == "rnn" else ""
+
+
+def _segment_of(module: MemoryRNN) -> Segment:
+    from memcore.kernels import controllers, memories
+    from memcore.kernels.segment import Cells, Memory, Segment
+
+    kinds = {
+        ("lstm", ""): controllers.LSTM,
+        ("gru", ""): controllers.GRU,
+        ("rnn", "tanh"): controllers.RNN_TANH,
+        ("rnn", "relu"): controllers.RNN_RELU,
+    }
+    cell: Any = module.cell
+    kind = getattr(memories, cell.kernel)
+    sizes = (cell.nr_cells, cell.cell_size, cell.read_heads, sum(cell.interface_sizes.values()))
+    return Segment(
+        Memory(kind, *sizes),
+        Cells(
+            kinds[module.rnn_type, _nonlinearity(module)],
+            module.num_layers,
+            module.num_hidden_layers,
+            module.hidden_size,
+            float(module.clip),
+            module.shared_memory,
+        ),
+    )
+
+
+def _dropout_masks(module: MemoryRNN, inputs: Tensor) -> Tensor | None:
+    """What the cells' outputs are multiplied by, drawn in the order of the loop of steps."""
+    depth = module.num_hidden_layers
+    rates = [
+        controller.dropout if controller.training else 0.0  # pyright: ignore
+        for controller in module.controllers
+    ]
+    if depth == 1 or not any(rates):
+        return None
+    steps, examples = inputs.shape[:2]
+    shape = (module.num_layers, steps, depth - 1, examples, module.hidden_size)
+    masks = inputs.new_ones(shape)
+    for step in range(steps):
+        for layer, rate in enumerate(rates):
+            for below in range(depth - 1):
+                if rate:
+                    masks[layer, step, below] = dropout(masks[layer, step, below], rate, True)
+    return masks
+
+
+class _Plain:
+    """The same segment in torch's operations from the same tensors, for second derivatives."""
+
+    def __init__(self, cell: Any, nonlinearity: str) -> None:
+        self.cell = cell
+        self.nonlinearity = nonlinearity
+
+    def __call__(self, segment: Segment, parts: Parts) -> Result:
+        from memcore.kernels.segment import Result
+
+        sizes, depth = segment.cells, segment.cells.depth
+        hidden, reads = list(parts.hidden), parts.reads
+        assert reads is not None
+        states = [self.cell.state_type(*state) for state in parts.states]
+        rows = []
+        for step, input in enumerate(parts.inputs.unbind(0)):
+            output = torch.cat([input, reads], dim=1)
+            for layer in range(sizes.layers):
+                for below in range(depth):
+                    which = layer * depth + below
+                    if below and parts.masks is not None:
+                        output = output * parts.masks[layer, step, below - 1]
+                    hidden[which] = self._cell(output, hidden[which], parts.cells[which])
+                    output = hidden[which][0]
+                if sizes.clip > 0:
+                    output = output.clamp(-sizes.clip, sizes.clip)
+                weight, bias = parts.interfaces[layer]
+                assert weight is not None
+                vectors = linear(output, weight, bias)
+                which = 0 if sizes.shared else layer
+                reads, states[which] = self.cell.step(states[which], vectors, "reference")
+                output = torch.cat([output, reads], dim=1)
+            rows.append(output)
+        return Result(torch.stack(rows), reads, hidden, [tuple(state) for state in states])
+
+    def _cell(
+        self, input: Tensor, state: tuple[Tensor, ...], weights: tuple[Tensor | None, ...]
+    ) -> tuple[Tensor, ...]:
+        """`torch.nn.LSTMCell`, ``GRUCell`` or ``RNNCell``, as torch documents them."""
+        from_input, from_state, input_bias, state_bias = weights
+        assert from_input is not None and from_state is not None
+        given = linear(input, from_input, input_bias)
+        own = linear(state[0], from_state, state_bias)
+        if self.nonlinearity:
+            return (getattr(torch, self.nonlinearity)(given + own),)
+        if len(state) == 1:
+            reset, update, fresh = given.chunk(3, 1)
+            own_reset, own_update, own_fresh = own.chunk(3, 1)
+            update = (update + own_update).sigmoid()
+            fresh = (fresh + (reset + own_reset).sigmoid() * own_fresh).tanh()
+            return ((1 - update) * fresh + update * state[0],)
+        into, keep, fresh, out = (given + own).chunk(4, 1)
+        inner = keep.sigmoid() * state[1] + into.sigmoid() * fresh.tanh()
+        return out.sigmoid() * inner.tanh(), inner
