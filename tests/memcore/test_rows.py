@@ -391,7 +391,7 @@ def test_gradient_of_an_initial_row_is_the_sum_over_the_rows() -> None:
 
 def test_poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that were never written are taken from the initial row, not from the buffer."""
-    from memcore import rows
+    from memcore.persistent import rows
 
     lazy = rows.lazy_zeros
     monkeypatch.setattr(

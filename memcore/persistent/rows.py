@@ -19,8 +19,14 @@ from memcore.errors import (
     check_size,
     check_slots,
 )
-from memcore.row_gradients import Line, record_begin, record_fork, record_read, record_write
-from memcore.versions import Buffers, Version, by_example, lazy_zeros
+from memcore.persistent.row_gradients import (
+    Line,
+    record_begin,
+    record_fork,
+    record_read,
+    record_write,
+)
+from memcore.persistent.versions import Buffers, Version, by_example, lazy_zeros
 
 __all__ = ["RowMemory", "SparseWrite"]
 
