@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,23 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memcore.errors import (
-    MemcoreError,
-    check_examples,
-    check_flags,
-    check_float_dtype,
-    check_floats,
-    check_size,
-    check_slots,
-)
-from memcore.persistent.row_gradients import (
-    Line,
-    record_begin,
-    record_fork,
-    record_read,
-    record_write,
-)
-from memcore.persistent.versions import Buffers, Version, by_example, lazy_zeros
+from memcore.errors import MemcoreError, check_flags, check_float_dtype, check_floats, check_size
+from memcore.persistent.row_gradients import Line, record_fork, record_write
+from memcore.persistent.row_saving import SavableRows, first_of_each
+from memcore.persistent.row_views import offsets_of, unwritten
+from memcore.persistent.versions import Buffers, Version
 
 __all__ = ["RowMemory", "SparseWrite"]
 
@@ -39,7 +26,7 @@ class SparseWrite(NamedTuple):
     add: Float[Tensor, "B J W"]  # unbounded
 
 
-class RowMemory:
+class RowMemory(SavableRows):
     """A batch of memories of N rows whose reads and writes cost the rows touched, not N.
 
     An immutable value: `write` returns the memory after the write, and the one before stays
@@ -61,9 +48,7 @@ class RowMemory:
     [[[0.0, 0.0]]]
     """
 
-    __slots__ = ("_examples", "_line", "_number", "_offsets", "_row", "_token", "_version", "shape")
-
-    shape: torch.Size  # [B, N, W]
+    __slots__ = ()
 
     def __init__(self) -> None:
         raise TypeError("RowMemory: expected to be made by RowMemory.filled or from_tensor")
@@ -112,87 +97,13 @@ class RowMemory:
             # A learned row is kept apart also where it is 0: unwritten rows depend on it.
             learned = row.requires_grad and recording
             constant = row.clone() if learned or row.any() else None
-            begin = _begin(shape, row.dtype, row.device, constant)
+            begin = unwritten(shape, row.dtype, row.device, constant)
             version = Version(begin(), begin)
         return cls._first(version, shape, constant, row)
-
-    @classmethod
-    def _first(
-        cls, version: Version, shape: torch.Size, row: Tensor | None, source: Tensor
-    ) -> RowMemory:
-        made = object.__new__(cls)
-        made.shape = shape
-        made._version = version
-        made._row = row  # [W], what unwritten rows hold; None: they are 0, or there are none
-        made._examples = None  # [B], which of the buffer's examples these are; None: all
-        made._offsets = _offsets(torch.arange(shape[0], device=source.device), shape[1])
-        if source.requires_grad and torch.is_grad_enabled():
-            made._line = Line(shape[2])
-            made._token = record_begin(source, made._line)
-        else:
-            made._line = None
-            made._token = source.new_zeros(())
-        made._number = 0  # of this version on its line
-        return made
-
-    def _replace(self, **changes: Any) -> RowMemory:
-        made = object.__new__(RowMemory)
-        for name in RowMemory.__slots__:
-            setattr(made, name, changes[name] if name in changes else getattr(self, name))
-        return made
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """float32 or float64."""
-        return self._token.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the rows are."""
-        return self._token.device
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients flow back through this memory."""
-        return self._token.requires_grad
 
     def __repr__(self) -> str:
         history = ", requires_grad=True" if self.requires_grad else ""
         return f"RowMemory({list(self.shape)}, {self.dtype}, device={self.device}{history})"
-
-    def read(self, index: Int[Tensor, "B J"]) -> Float[Tensor, "B J W"]:
-        """The rows at some slots of each example.
-
-        Args:
-            index: ``[B, J]``, int64 or int32, in [0, N); repeats allowed.
-
-        Returns:
-            ``[B, J, W]``, a copy.
-
-        Raises:
-            TypeError: not a tensor.
-            MemcoreError: wrong rank, batch size, dtype, device or, on a CPU, slot.
-        """
-        return self.read_unchecked(self._slots("index", index))
-
-    def read_unchecked(self, index: Tensor) -> Tensor:
-        """`read` for indices ``[B, J]``, int64, that are known to be right."""
-        rows = (index + self._offsets).flatten()
-        shape = (*index.shape, self.shape[2])
-        if self._line is None or not (self._token.requires_grad and torch.is_grad_enabled()):
-            return self._gather(rows, shape)
-        gather = partial(self._gather, rows, shape)
-        return record_read(self._token, self._line, self._number, rows, gather)
-
-    def peek(self, index: Tensor) -> Tensor:
-        """`read_unchecked` without history."""
-        return self._gather((index + self._offsets).flatten(), (*index.shape, self.shape[2]))
-
-    def _gather(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-        data, *written = self._version.read(rows)
-        if self._row is not None:
-            data = torch.where(written[0].unsqueeze(-1), data, self._row)
-        return data.view(shape)
 
     def write(self, write: SparseWrite) -> RowMemory:
         """The memory after a write; this one stays what it is.
@@ -264,18 +175,20 @@ class RowMemory:
         token = record_write(token, add, line, number + 1, erased, added)
         return self._replace(_version=version, _line=line, _number=number + 1, _token=token)
 
-    def to_tensor(self) -> Float[Tensor, "B N W"]:
-        """All rows, a copy ``[B, N, W]``: O(B·N·W). Gradients flow back."""
-        batch, slots, _ = self.shape
-        return self.read_unchecked(torch.arange(slots, device=self.device).expand(batch, slots))
+    def cleared(self, examples: Tensor) -> RowMemory:
+        """The memory with all rows of those examples, a bool ``[B]``, set to 0.
 
-    def detach(self) -> RowMemory:
-        """The same memory without its history, in O(1); for truncated backpropagation."""
-        return self._replace(_line=None, _number=0, _token=self._token.detach())
+        O(rows written) where the memory began as zeros.
 
-    def clone(self) -> RowMemory:
-        """An equal memory with a buffer of its own, its history shared."""
-        return self._replace(_version=self._version.copy())
+        Raises:
+            TypeError: not a tensor.
+            MemcoreError: not bool, or not ``[B]``.
+        """
+        check_flags("examples", examples, self.shape[0])
+        view = self._viewed(examples)
+        slots = view.written() if self._row is None else view._all_slots()
+        rows = (slots + view._offsets).flatten()
+        return self._write(rows, rows[:0], self._token.new_zeros(0, self.shape[2]))
 
     def to(self, *args: Any, **kwargs: Any) -> RowMemory:
         """The memory in another dtype or on another device, as `torch.Tensor.to`.
@@ -293,183 +206,18 @@ class RowMemory:
             saved[name] = saved[name].to(goal.device, goal.dtype)
         return RowMemory.from_dict(saved)
 
-    def to_dict(self) -> dict[str, Tensor]:
-        """Plain tensors, without history, that `from_dict` makes the memory of again.
-
-        Returns:
-            ``shape`` (B, N, W), ``row [W]`` of which all others are copies, ``written [n]``
-            (flat, slot + N · example) and their ``values [n, W]``.
-        """
-        batch, slots, width = self.shape
-        index = self.written()
-        own = _offsets(torch.arange(batch, device=self.device), slots)
-        row = self._token.new_zeros(width) if self._row is None else self._row.clone()
-        # The padding of `written` repeats slots.
-        rows, first = _first_of_each((index + own).flatten())
-        values = self.peek(index).flatten(0, 1).index_select(0, first)
-        shape = torch.tensor(self.shape)
-        return {"shape": shape, "row": row.detach(), "written": rows, "values": values}
-
-    @classmethod
-    def from_dict(cls, saved: dict[str, Tensor]) -> RowMemory:
-        """The memory that `to_dict` took apart, on the device of its values.
-
-        Raises:
-            MemcoreError: a key is missing, or sizes do not agree.
-        """
-        keys = ("shape", "row", "written", "values")
-        if not isinstance(saved, dict) or not all(isinstance(saved.get(k), Tensor) for k in keys):
-            raise MemcoreError(f"saved: expected a dict of tensors {', '.join(keys)}")
-        shape, row, values = torch.Size(saved["shape"].tolist()), saved["row"], saved["values"]
-        rows = saved["written"].to(values.device)
-        check_floats("saved['values']", values, 0)
-        if rows.dtype != torch.int64:
-            raise MemcoreError(f"saved['written']: expected dtype int64, got {rows.dtype}")
-        fits = len(shape) == 3 and min(shape) > 0 and rows.dim() == 1
-        if not fits or shape[2:] != row.shape or values.shape != (len(rows), *row.shape):
-            raise MemcoreError(
-                f"saved: expected row [W], written [n] and values [n, W] for shape {list(shape)}, "
-                f"got {list(row.shape)}, {list(rows.shape)} and {list(values.shape)}"
-            )
-        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < shape[0] * shape[1]:
-            raise MemcoreError(
-                f"saved['written']: expected rows in [0, {shape[0] * shape[1]}), "
-                f"got {int(rows.min())} to {int(rows.max())}"
-            )
-        with torch.inference_mode(False), torch.no_grad():
-            row = row.to(values.device, values.dtype)
-            constant = row.clone() if row.any() else None
-            begin = _begin(shape, values.dtype, values.device, constant)
-            buffers = begin()
-            buffers[0].index_copy_(0, rows, values)
-            if constant is not None:
-                buffers[1].index_fill_(0, rows, True)
-            version = Version(buffers, begin, rows.unique())
-        return cls._first(version, shape, constant, row.detach())
-
-    def __copy__(self) -> RowMemory:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RowMemory:
-        """A clone without history."""
-        # Of a part of a batch the part only.
-        whole = self._examples is None
-        return self.detach().clone() if whole else RowMemory.from_dict(self.to_dict())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RowMemory.from_dict, (self.to_dict(),)
-
-    def select(self, examples: Int[Tensor, "b"]) -> RowMemory:
-        """The memory of some examples of the batch, in the order asked for.
-
-        O(1) as long as none is asked for twice; else a copy.
-
-        Args:
-            examples: ``[b]``, int64, in [0, B).
-
-        Raises:
-            TypeError: not a tensor.
-            MemcoreError: ``examples`` of another rank or dtype, empty, or out of range.
-        """
-        chosen = check_examples("examples", examples, self.shape[0])
-        if len(set(chosen)) == len(chosen):
-            return self._viewed(examples)
-        view = self._replace(
-            shape=torch.Size((len(chosen), *self.shape[1:])), _offsets=self._offsets[examples]
-        )
+    def _copied(self) -> RowMemory:
         if not (self.requires_grad and torch.is_grad_enabled()):
-            return RowMemory.from_dict(view.to_dict())
+            return RowMemory.from_dict(self.to_dict())
         if self._row is not None or self._version.edited() is None:
-            return RowMemory.from_tensor(view.to_tensor())
+            return RowMemory.from_tensor(self.to_tensor())
         # All else is 0: rows written are read here and written there.
-        index, own = view.written(), _offsets(torch.arange(len(chosen)), self.shape[1])
-        rows, first = _first_of_each((index + own.to(index.device)).flatten())
-        values = view.read_unchecked(index).flatten(0, 1).index_select(0, first)
-        empty = RowMemory.filled(self._token.new_zeros(self.shape[2]), len(chosen), self.shape[1])
+        batch, slots, width = self.shape
+        index, own = self.written(), offsets_of(torch.arange(batch, device=self.device), slots)
+        rows, first = first_of_each((index + own).flatten())
+        values = self.read_unchecked(index).flatten(0, 1).index_select(0, first)
+        empty = RowMemory.filled(self._token.new_zeros(width), batch, slots)
         return empty._write(rows[:0], rows, values)
-
-    def narrow(self, count: int) -> RowMemory:
-        """The memory of the first ``count`` examples, 1 to B, in O(1)."""
-        if not 1 <= check_size("count", count) <= self.shape[0]:
-            raise MemcoreError(f"count: expected 1 to {self.shape[0]}, got {count}")
-        return self._viewed(slice(0, count))
-
-    def _viewed(self, examples: Tensor | slice) -> RowMemory:
-        own = self._examples
-        if own is None:
-            own = torch.arange(self.shape[0], device=self.device)
-        own = own[examples]
-        shape = torch.Size((len(own), *self.shape[1:]))
-        return self._replace(shape=shape, _examples=own, _offsets=_offsets(own, shape[1]))
-
-    def widen(self, before: RowMemory) -> RowMemory:
-        """Undo `select` or `narrow`: all examples of ``before``, those left out as they were.
-
-        Args:
-            before: the memory that was narrowed and, by writes only, became this one.
-        """
-        return self._replace(
-            shape=before.shape, _examples=before._examples, _offsets=before._offsets
-        )
-
-    def cleared(self, examples: Tensor) -> RowMemory:
-        """The memory with all rows of those examples, a bool ``[B]``, set to 0.
-
-        O(rows written) where the memory began as zeros.
-
-        Raises:
-            TypeError: not a tensor.
-            MemcoreError: not bool, or not ``[B]``.
-        """
-        check_flags("examples", examples, self.shape[0])
-        view = self._viewed(examples)
-        slots = view.written() if self._row is None else _all_slots(view)
-        rows = (slots + view._offsets).flatten()
-        return self._write(rows, rows[:0], self._token.new_zeros(0, self.shape[2]))
-
-    def written(self) -> Int[Tensor, "B P"]:
-        """Slots ``[B, P]`` of which all that were ever written are some; repeats possible.
-
-        All slots for a memory made by `from_tensor`.
-        """
-        edited = self._version.edited()
-        if edited is None:
-            return _all_slots(self)
-        return by_example(edited, self._offsets, self.shape[1])
-
-    def changed_since(self, other: RowMemory) -> Int[Tensor, "B P"] | None:
-        """Slots ``[B, P]`` of which all that differ from ``other``'s are some.
-
-        None where the two do not share a history, or to compare all is cheaper.
-        """
-        rows = self._version.changed_since(other._version)
-        return None if rows is None else by_example(rows.unique(), self._offsets, self.shape[1])
-
-    def in_version_of(self, other: RowMemory) -> RowMemory:
-        """These examples as they are in the version of ``other``, without history."""
-        return self._replace(_version=other._version, _line=None, _token=self._token.detach())
-
-    def same_version(self, other: RowMemory) -> bool:
-        """Whether the two are the same version of the same buffer (of whichever examples)."""
-        return self._version is other._version
-
-    @property
-    def examples(self) -> Tensor | None:
-        """Which of the examples that it was made with these are ``[B]``; None: all, in order."""
-        return self._examples
-
-    @property
-    def initial_row(self) -> Tensor:
-        """What rows that were never written hold, ``[W]``, without history."""
-        return self._token.detach().expand(self.shape[2]) if self._row is None else self._row
-
-    def _slots(self, name: str, index: object) -> Tensor:
-        """``index`` as int64, if it holds slots of each example."""
-        check_slots(name, index, self.shape[0], self.shape[1])
-        assert isinstance(index, Tensor)
-        if index.device != self.device:
-            raise MemcoreError(f"{name}: expected device {self.device}, got {index.device}")
-        return index.long()
 
 
 def _check_reverse_mode() -> None:
@@ -478,32 +226,3 @@ def _check_reverse_mode() -> None:
             "RowMemory: expected to be differentiated backward, got forward-mode differentiation "
             "(jvp, jacfwd); memcore.erase_and_add and memcore.read have both"
         )
-
-
-def _begin(
-    shape: torch.Size, dtype: torch.dtype, device: torch.device, row: Tensor | None
-) -> partial[Buffers]:
-    """What makes the buffers of a memory none of whose rows has been written."""
-    return partial(_fresh, shape, dtype, device, row is not None)
-
-
-def _fresh(shape: torch.Size, dtype: torch.dtype, device: torch.device, marked: bool) -> Buffers:
-    batch, slots, width = shape
-    data = lazy_zeros((batch * slots, width), dtype, device)
-    return (data, lazy_zeros((batch * slots,), torch.bool, device)) if marked else (data,)
-
-
-def _offsets(examples: Tensor, slots: int) -> Tensor:
-    return (examples * slots).unsqueeze(1)
-
-
-def _all_slots(memory: RowMemory) -> Tensor:
-    batch, slots, _ = memory.shape
-    return torch.arange(slots, device=memory.device).expand(batch, slots)
-
-
-def _first_of_each(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows, and where each stands."""
-    distinct, places = rows.unique(return_inverse=True)
-    position = torch.arange(len(rows), device=rows.device)
-    return distinct, position.new_zeros(len(distinct)).scatter_(0, places, position)

@@ -391,11 +391,11 @@ def test_gradient_of_an_initial_row_is_the_sum_over_the_rows() -> None:
 
 def test_poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that were never written are taken from the initial row, not from the buffer."""
-    from memcore.persistent import rows
+    from memcore.persistent import row_views
 
-    lazy = rows.lazy_zeros
+    lazy = row_views.lazy_zeros
     monkeypatch.setattr(
-        rows,
+        row_views,
         "lazy_zeros",
         lambda shape, dtype, device: (
             torch.full(shape, torch.nan, dtype=dtype)
