@@ -16,8 +16,9 @@ from memcore.errors import MemcoreError
 from memcore.index import Index, make_index
 from memcore.linkage import directional_weightings, link, precedence
 from memcore.numerics import exclusive_cumulative_product, oneplus, safe_norm
-from memcore.recency import Recency
-from memcore.rows import RowMemory, SparseWrite
+from memcore.persistent.links import Directional, SparseLinks
+from memcore.persistent.recency import Recency
+from memcore.persistent.rows import RowMemory, SparseWrite
 from memcore.sam import SAMInterface, SAMState
 from memcore.sdnc import SDNCInterface, SDNCState
 from memcore.sparse_access import (
@@ -26,7 +27,6 @@ from memcore.sparse_access import (
     sparse_read_weighting,
     sparse_write_weighting,
 )
-from memcore.sparse_linkage import Directional, SparseLinks
 
 __version__ = "0.1.0"
 

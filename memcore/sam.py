@@ -23,8 +23,8 @@ from memcore.errors import (
     check_size,
 )
 from memcore.index import Index, Mirror, check_choice, make_index
-from memcore.recency import Recency
-from memcore.rows import RowMemory
+from memcore.persistent.recency import Recency
+from memcore.persistent.rows import RowMemory
 from memcore.sam_interface import (
     SAMInterface,
     interface_size,

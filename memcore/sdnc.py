@@ -2,7 +2,7 @@
 
 Rae et al. 2016, "Scaling Memory-Augmented Neural Networks with Sparse Reads and Writes" (arXiv
 1610.09027), supplementary D; the links keep the rule of Graves et al. 2016, see
-`memcore.sparse_linkage`.
+`memcore.persistent.links`.
 
 Axes: B batch, N slots, W word size, R read heads, K sparse reads, K_L temporal reads,
 V = K_L + K + K_L slots that a head reads, J = R·V + 1 slots written.
@@ -19,8 +19,9 @@ from torch import Tensor
 from memcore import sam, sparse_state
 from memcore.errors import MemcoreError, check_size
 from memcore.index import Index, Mirror
-from memcore.recency import Recency
-from memcore.rows import RowMemory
+from memcore.persistent.links import SparseLinks
+from memcore.persistent.recency import Recency
+from memcore.persistent.rows import RowMemory
 from memcore.sdnc_interface import (
     SDNCInterface,
     interface_size,
@@ -28,7 +29,6 @@ from memcore.sdnc_interface import (
     parse_interface,
 )
 from memcore.sparse_access import sparse_content_weighting, sparse_read, sparse_read_weighting
-from memcore.sparse_linkage import SparseLinks
 from memcore.sparse_step import access, check_interface, write
 
 __all__ = [

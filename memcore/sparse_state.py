@@ -14,10 +14,10 @@ from torch import Tensor
 
 from memcore.errors import MemcoreError, check_slots, check_tensor
 from memcore.index import Mirror, index_name, make_index
-from memcore.recency import Recency
-from memcore.rows import RowMemory
-from memcore.slot_state import SlotState
-from memcore.sparse_linkage import SparseLinks
+from memcore.persistent.links import SparseLinks
+from memcore.persistent.recency import Recency
+from memcore.persistent.rows import RowMemory
+from memcore.persistent.slot_state import SlotState
 
 __all__ = ["check_parts", "detach", "from_dict", "narrow", "select", "to_dict", "widen"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from memcore.errors import check_tensor
-from memcore.recency import Recency
-from memcore.rows import RowMemory, SparseWrite
+from memcore.persistent.recency import Recency
+from memcore.persistent.rows import RowMemory, SparseWrite
+from memcore.persistent.versions import array
 from memcore.sparse_access import sparse_write_weighting
-from memcore.versions import array
 
 __all__ = ["access", "check_interface", "write"]
 

@@ -14,7 +14,7 @@ from memcore.index.faiss import FaissIndex
 from memcore.index.flann import FlannIndex
 from memcore.index.libraries import has_library
 from memcore.index.unwritten import made
-from memcore.rows import RowMemory
+from memcore.persistent.rows import RowMemory
 
 __all__ = ["AutoIndex"]
 

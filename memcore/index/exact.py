@@ -21,7 +21,7 @@ from memcore.index.unwritten import (
     unit,
 )
 from memcore.numerics import safe_norm
-from memcore.rows import RowMemory
+from memcore.persistent.rows import RowMemory
 
 CPU = torch.device("cpu")
 

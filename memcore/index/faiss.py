@@ -23,7 +23,7 @@ from memcore.index.unwritten import (
     rank,
     slots_of,
 )
-from memcore.rows import RowMemory
+from memcore.persistent.rows import RowMemory
 
 __all__ = ["FaissIndex"]
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.index.protocol import Index
-from memcore.rows import RowMemory
+from memcore.persistent.rows import RowMemory
 
 __all__ = ["Mirror"]
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore.rows import RowMemory
+from memcore.persistent.rows import RowMemory
 
 __all__ = ["Index"]
 

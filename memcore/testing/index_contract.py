@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memcore.index import Index
 from memcore.numerics import safe_norm
-from memcore.rows import RowMemory, SparseWrite
+from memcore.persistent.rows import RowMemory, SparseWrite
 
 __all__ = ["check_index"]
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from memcore.dnc import DNCState
+from memcore.persistent.links import SparseLinks
 from memcore.sam import SAMState
 from memcore.sdnc import SDNCState
-from memcore.sparse_linkage import SparseLinks
 
 __all__ = [
     "assert_dnc_state",

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from memcore import Recency, RowMemory, SparseLinks, SparseWrite, sam, sdnc, versions
-from memcore.versions import SWEEP_AFTER, Version
+from memcore import Recency, RowMemory, SparseLinks, SparseWrite, sam, sdnc
+from memcore.persistent import versions
+from memcore.persistent.versions import SWEEP_AFTER, Version
 
 BATCH, WIDTH, HEADS, READS, TEMPORAL = 2, 4, 2, 3, 2
 # Operations that touch the rows they are told to, however large the tensor is.

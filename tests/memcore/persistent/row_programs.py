@@ -1,16 +1,21 @@
-"""Random programs on a RowMemory and, side by side, on plain out-of-place tensors."""
+"""Small memories and writes; random programs, side by side on plain out-of-place tensors."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memcore import RowMemory, SparseWrite
 
-__all__ = ["Program", "dense_write", "draw_write"]
+__all__ = ["CLOSE", "SHAPE", "SLOTS", "Program", "dense_write", "draw_write", "some_write", "zeros"]
+
+SHAPE = (2, 6, 3)  # B, N, W
+SLOTS = torch.tensor([[0, 5], [2, 2]])
+CLOSE: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def dense_write(memory: Tensor, write: SparseWrite) -> Tensor:
@@ -32,12 +37,20 @@ def draw_write(
     )
 
 
+def zeros(shape: tuple[int, int, int] = SHAPE, dtype: torch.dtype = torch.float64) -> RowMemory:
+    return RowMemory.filled(torch.zeros(shape[2], dtype=dtype), shape[0], shape[1])
+
+
+def some_write(seed: int = 0, **options: Any) -> SparseWrite:
+    return draw_write(SHAPE, torch.Generator().manual_seed(seed), **options)
+
+
 @dataclass
 class Program:
     """Applies the same random operations to both, and keeps what they gave."""
 
     seed: int
-    shape: tuple[int, int, int] = (2, 6, 3)
+    shape: tuple[int, int, int] = SHAPE
     leaves: list[Tensor] = field(default_factory=list)
     outputs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     versions: list[tuple[RowMemory, Tensor]] = field(default_factory=list)

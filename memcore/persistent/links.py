@@ -23,7 +23,7 @@ from memcore.errors import (
     check_slots,
     check_tensor,
 )
-from memcore.link_tables import (
+from memcore.persistent.link_tables import (
     LinkWrite,
     check_tables,
     empty_tables,
@@ -32,8 +32,8 @@ from memcore.link_tables import (
     rows_at,
     rows_of,
 )
-from memcore.slot_state import SlotState
-from memcore.versions import Buffers, Version
+from memcore.persistent.slot_state import SlotState
+from memcore.persistent.versions import Buffers, Version
 
 __all__ = ["Directional", "SparseLinks"]
 
@@ -227,8 +227,8 @@ class SparseLinks(SlotState):
         Returns:
             ``shape`` (B, N, K_L), ``rows [n]``, ascending, the flat numbers (slot + N · example)
             of the slots with links, their rows of the tables ``before``, ``value`` and ``after``
-            (see `memcore.link_tables`), each ``[n, K_L]``, and the precedence, ``on [B, K_L]``
-            and ``weights [B, K_L]``.
+            (see `memcore.persistent.link_tables`), each ``[n, K_L]``, and the precedence,
+            ``on [B, K_L]`` and ``weights [B, K_L]``.
         """
         edited = self._version.edited()
         assert edited is not None

@@ -1,7 +1,7 @@
 """What is kept for each slot without gradients: a value, edited in place underneath.
 
-The base of `memcore.recency.Recency` and `memcore.sparse_linkage.SparseLinks`: parts of a batch,
-clearing, and copies.
+The base of `memcore.persistent.recency.Recency` and `memcore.persistent.links.SparseLinks`: parts
+of a batch, clearing, and copies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memcore.errors import MemcoreError, check_examples, check_flags, check_size
-from memcore.versions import Buffers, Version, by_example
+from memcore.persistent.versions import Buffers, Version, by_example
 
 __all__ = ["SlotState"]
 
@@ -22,7 +22,7 @@ Own = TypeVar("Own", bound="SlotState")
 
 
 class SlotState:
-    """An immutable value about the slots of a batch; `memcore.versions` makes it cheap.
+    """An immutable value about the slots of a batch; `memcore.persistent.versions` makes it cheap.
 
     A subclass keeps rows in the buffers of a `Version`, a stretch of the same length for each
     example and 0 at the beginning wherever it edits them, and a few small tensors ``[B, ...]``.

@@ -1,4 +1,4 @@
-"""The arithmetic of `memcore.sparse_linkage`, on its tables.
+"""The arithmetic of `memcore.persistent.links`, on its tables.
 
 Four tables ``[B·N, ·]``, all 0 at the beginning; slots are stored by 1 too high, so that 0 is
 none:
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from memcore.errors import MemcoreError
-from memcore.versions import Buffers, lazy_zeros
+from memcore.persistent.versions import Buffers, lazy_zeros
 
 __all__ = [
     "LinkWrite",

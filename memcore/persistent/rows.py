@@ -1,0 +1,228 @@
+"""Rows that are edited in place and yet are a value: O(rows touched) a step, whatever N is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from memcore.errors import MemcoreError, check_flags, check_float_dtype, check_floats, check_size
+from memcore.persistent.row_gradients import Line, record_fork, record_write
+from memcore.persistent.row_saving import SavableRows, first_of_each
+from memcore.persistent.row_views import offsets_of, unwritten
+from memcore.persistent.versions import Buffers, Version
+
+__all__ = ["RowMemory", "SparseWrite"]
+
+
+class SparseWrite(NamedTuple):
+    """A write to a few rows: those in ``erase`` become 0, then row ``index[j]`` gets ``add[j]``."""
+
+    erase: Int[Tensor, "B E"]  # slots in [0, N); repeats allowed
+    index: Int[Tensor, "B J"]  # slots in [0, N); repeats add up  # pyright: ignore
+    add: Float[Tensor, "B J W"]  # unbounded
+
+
+class RowMemory(SavableRows):
+    """A batch of memories of N rows whose reads and writes cost the rows touched, not N.
+
+    An immutable value: `write` returns the memory after the write, and the one before stays
+    what it was. Underneath all versions share one buffer, which the newest edits in place; to
+    use an old one the rows in between are put back, or it gets a copy where that is cheaper.
+    Autograd differentiates it once (not twice), through any number of versions, branches and
+    passes, and keeps a few numbers for each row touched. `filled` does no work for the rows.
+
+    Make one by `filled` or `from_tensor`. Rae et al. 2016, "Scaling Memory-Augmented Neural
+    Networks with Sparse Reads and Writes" (arXiv 1610.09027), section 3.4, has the aim; there
+    the memory is rolled back step by step.
+
+    >>> memory = RowMemory.filled(torch.zeros(2), batch=1, slots=1_000_000)
+    >>> seventh = torch.tensor([[7]])
+    >>> written = memory.write(SparseWrite(seventh, seventh, torch.ones(1, 1, 2)))
+    >>> written.read(torch.tensor([[7, 8]])).tolist()
+    [[[1.0, 1.0], [0.0, 0.0]]]
+    >>> memory.read(seventh).tolist()
+    [[[0.0, 0.0]]]
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        raise TypeError("RowMemory: expected to be made by RowMemory.filled or from_tensor")
+
+    @classmethod
+    def from_tensor(cls, values: Float[Tensor, "B N W"]) -> RowMemory:
+        """A memory with the rows of a tensor, which is copied: O(B·N·W).
+
+        Args:
+            values: ``[B, N, W]``, unbounded; float32 or float64. Gradients flow back to it.
+
+        Raises:
+            TypeError: not a tensor.
+            MemcoreError: another rank or dtype, or an empty axis.
+        """
+        check_floats("values", values, 0)
+        _check_reverse_mode()
+        if values.dim() != 3 or values.numel() == 0:
+            raise MemcoreError(
+                f"values: expected shape [B, N, W] with no empty axis, got {list(values.shape)}"
+            )
+        with torch.inference_mode(False), torch.no_grad():
+            buffer = values.clone(memory_format=torch.contiguous_format).view(-1, values.shape[2])
+        return cls._first(Version((buffer,)), values.shape, None, values)
+
+    @classmethod
+    def filled(cls, row: Float[Tensor, "W"], batch: int, slots: int) -> RowMemory:
+        """A memory of which every row is ``row``, constant or learned, in O(1).
+
+        Args:
+            row: ``[W]``, unbounded; float32 or float64. Its gradient is the sum over the rows.
+            batch: B.
+            slots: N.
+
+        Raises:
+            TypeError: an argument of the wrong type.
+            MemcoreError: another rank or dtype, or a size below 1.
+        """
+        check_floats("row", row, 0)
+        _check_reverse_mode()
+        if row.dim() != 1 or row.numel() == 0:
+            raise MemcoreError(f"row: expected shape [W], not empty, got {list(row.shape)}")
+        shape = torch.Size((check_size("batch", batch), check_size("slots", slots), len(row)))
+        recording = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.no_grad():
+            # A learned row is kept apart also where it is 0: unwritten rows depend on it.
+            learned = row.requires_grad and recording
+            constant = row.clone() if learned or row.any() else None
+            begin = unwritten(shape, row.dtype, row.device, constant)
+            version = Version(begin(), begin)
+        return cls._first(version, shape, constant, row)
+
+    def __repr__(self) -> str:
+        history = ", requires_grad=True" if self.requires_grad else ""
+        return f"RowMemory({list(self.shape)}, {self.dtype}, device={self.device}{history})"
+
+    def write(self, write: SparseWrite) -> RowMemory:
+        """The memory after a write; this one stays what it is.
+
+        Args:
+            write: what to erase and what to add where; ``add`` in the memory's dtype (under
+                autocast it is brought to it).
+
+        Raises:
+            TypeError: not a SparseWrite, or not of tensors.
+            MemcoreError: wrong rank, size, dtype, device or, on a CPU, slot. Nothing is changed.
+        """
+        if not isinstance(write, SparseWrite):
+            raise TypeError(f"write: expected a SparseWrite, got {type(write).__name__}")
+        erase = self._slots("write.erase", write.erase)
+        index = self._slots("write.index", write.index)
+        add = write.add
+        if not isinstance(add, Tensor):
+            raise TypeError(f"write.add: expected a torch.Tensor, got {type(add).__name__}")
+        shape = (*index.shape, self.shape[2])
+        if add.shape != shape:
+            raise MemcoreError(
+                f"write.add: expected shape [B, J, W] = {list(shape)}, got {list(add.shape)}"
+            )
+        if add.device != self.device:
+            raise MemcoreError(
+                f"write.add: expected the memory's device {self.device}, got {add.device}"
+            )
+        if add.is_floating_point() and torch.is_autocast_enabled(add.device.type):
+            add = add.to(self.dtype)
+        if add.dtype != self.dtype:
+            raise MemcoreError(
+                f"write.add: expected the memory's dtype {self.dtype}, got {add.dtype}"
+            )
+        return self.write_unchecked(SparseWrite(erase, index, add))
+
+    def write_unchecked(self, write: SparseWrite) -> RowMemory:
+        """`write` for what is known to be right, indices in int64."""
+        return self._write(
+            (write.erase + self._offsets).flatten(),
+            (write.index + self._offsets).flatten(),
+            write.add,
+        )
+
+    def _write(self, erased: Tensor, added: Tensor, add: Tensor) -> RowMemory:
+        _check_reverse_mode()
+        touched = torch.cat([erased, added])
+        values = add.detach().reshape(-1, self.shape[2])
+
+        def change(buffers: Buffers, lost: Buffers) -> None:
+            data = buffers[0]
+            if self._row is not None:
+                before = torch.where(lost[1].unsqueeze(-1), lost[0], self._row)
+                data.index_copy_(0, touched, before)
+                buffers[1].index_fill_(0, touched, True)
+            data.index_fill_(0, erased, 0)
+            data.index_add_(0, added, values)
+
+        version = self._version.edit(touched, change)
+        line, number, token = self._line, self._number, self._token
+        if not ((token.requires_grad or add.requires_grad) and torch.is_grad_enabled()):
+            return self._replace(_version=version, _line=None, _number=0, _token=token.detach())
+        if line is None or not token.requires_grad:
+            line, number = Line(self.shape[2]), 0
+        if not line.extend(number):  # another future of this version came first
+            parent, line = line, Line(self.shape[2], branch_of=line)
+            token, number = record_fork(token, parent, number, line), 0
+            line.extend(0)
+        token = record_write(token, add, line, number + 1, erased, added)
+        return self._replace(_version=version, _line=line, _number=number + 1, _token=token)
+
+    def cleared(self, examples: Tensor) -> RowMemory:
+        """The memory with all rows of those examples, a bool ``[B]``, set to 0.
+
+        O(rows written) where the memory began as zeros.
+
+        Raises:
+            TypeError: not a tensor.
+            MemcoreError: not bool, or not ``[B]``.
+        """
+        check_flags("examples", examples, self.shape[0])
+        view = self._viewed(examples)
+        slots = view.written() if self._row is None else view._all_slots()
+        rows = (slots + view._offsets).flatten()
+        return self._write(rows, rows[:0], self._token.new_zeros(0, self.shape[2]))
+
+    def to(self, *args: Any, **kwargs: Any) -> RowMemory:
+        """The memory in another dtype or on another device, as `torch.Tensor.to`.
+
+        O(rows written) without history, O(B·N·W) with one.
+        """
+        goal = self._token.to(*args, **kwargs)
+        check_float_dtype("dtype", goal.dtype)
+        if goal is self._token:
+            return self
+        if self.requires_grad and torch.is_grad_enabled():
+            return RowMemory.from_tensor(self.to_tensor().to(goal.device, goal.dtype))
+        saved = self.to_dict()
+        for name in ("row", "values"):
+            saved[name] = saved[name].to(goal.device, goal.dtype)
+        return RowMemory.from_dict(saved)
+
+    def _copied(self) -> RowMemory:
+        if not (self.requires_grad and torch.is_grad_enabled()):
+            return RowMemory.from_dict(self.to_dict())
+        if self._row is not None or self._version.edited() is None:
+            return RowMemory.from_tensor(self.to_tensor())
+        # All else is 0: rows written are read here and written there.
+        batch, slots, width = self.shape
+        index, own = self.written(), offsets_of(torch.arange(batch, device=self.device), slots)
+        rows, first = first_of_each((index + own).flatten())
+        values = self.read_unchecked(index).flatten(0, 1).index_select(0, first)
+        empty = RowMemory.filled(self._token.new_zeros(width), batch, slots)
+        return empty._write(rows[:0], rows, values)
+
+
+def _check_reverse_mode() -> None:
+    if forward_ad._current_level >= 0:
+        raise MemcoreError(
+            "RowMemory: expected to be differentiated backward, got forward-mode differentiation "
+            "(jvp, jacfwd); memcore.erase_and_add and memcore.read have both"
+        )
