@@ -76,9 +76,7 @@ class BatchedModel(NamedTuple):
             if reason is None:
                 return self._by_kernels(state, vectors)
         if backend == "numba":
-            raise MemcoreError(
-                f"backend: expected what the kernels take for 'numba', but {reason}"
-            )
+            raise MemcoreError(f"backend: expected what the kernels take for 'numba', but {reason}")
         return self._plain(state, vectors)
 
     def _plain(self, state: State, vectors: Tensor) -> tuple[Tensor, State]:

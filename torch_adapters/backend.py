@@ -128,9 +128,7 @@ def _why_not_one(name: str, module: nn.Module, expected: type[nn.Module]) -> str
     return None
 
 
-def _why_not_sizes(
-    module: MemoryRNN, name: str, cell: Any, layer: int, depth: int
-) -> str | None:
+def _why_not_sizes(module: MemoryRNN, name: str, cell: Any, layer: int, depth: int) -> str | None:
     """A cell that somebody put in place of ours may have other sizes."""
     read_size = module.cell.read_size
     inputs = module.input_size if layer == 0 else module.hidden_size

@@ -19,19 +19,19 @@ import numba
 from numba import types
 from numba.core.errors import NumbaWarning
 
-__all__ = ["Entry", "kernel", "sources_digest"]
+__all__ = ["Entry", "inlined", "kernel", "sources_digest"]
 
 logger = logging.getLogger("memcore")
 
 # Not "fast": that would leave undefined what becomes of NaN.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 
-_compiled = numba.njit(nogil=True, error_model="numpy", fastmath=FAST_MATH)
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": FAST_MATH}
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function that other kernels call."""
-    dispatcher = _compiled(function)
+    dispatcher: Any = numba.njit(nogil=True, **_OPTIONS, **options)(function)
     template = dispatcher.get_call_template
 
     def one_for_all_numbers(arguments: Any, keywords: Any) -> Any:
@@ -41,6 +41,12 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     dispatcher.get_call_template = one_for_all_numbers
     return dispatcher
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function that becomes part of those that call it."""
+    return kernel(function, forceinline=True)
+
 
 _lock = threading.Lock()
 
@@ -77,13 +83,12 @@ class Entry:
 
     def _compile(self) -> Any:
         signature = types.void(*[types.int64] * self._arguments)
-        options = {"nopython": True, "error_model": "numpy", "fastmath": FAST_MATH}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaWarning)
             try:
-                return numba.cfunc(signature, cache=True, **options)(self._function)
+                return numba.cfunc(signature, cache=True, nopython=True, **_OPTIONS)(self._function)
             except (OSError, RuntimeError) as error:
                 # Neither the package's folder nor the user's cache can be written, or the disk
                 # is full: compile for this process alone.
                 logger.info("kernels are compiled for this process alone: %s", error)
-                return numba.cfunc(signature, **options)(self._function)
+                return numba.cfunc(signature, nopython=True, **_OPTIONS)(self._function)

@@ -10,7 +10,17 @@ import math
 
 from memcore.kernels.compiling import kernel
 from memcore.kernels.functions import exponential
-from memcore.kernels.lanes import filled, fma, lane_count, larger, largest, load, spread, store, total
+from memcore.kernels.lanes import (
+    filled,
+    fma,
+    lane_count,
+    larger,
+    largest,
+    load,
+    spread,
+    store,
+    total,
+)
 from memcore.kernels.products import multiply, multiply_transposed
 
 __all__ = ["content_backward", "content_weighting", "inverse_norms"]

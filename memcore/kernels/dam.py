@@ -15,7 +15,16 @@ from memcore.kernels.lanes import filled, fma, lane_count, load, part, spread, s
 from memcore.kernels.products import multiply, multiply_transposed
 from memcore.kernels.sizes import Sizes
 
-__all__ = ["DAMRecord", "backward", "fields", "forward", "gradient_size", "order_size", "record_size"]
+__all__ = [
+    "DAMRecord",
+    "backward",
+    "fields",
+    "forward",
+    "gradient_size",
+    "order_size",
+    "record_size",
+    "work_size",
+]
 
 USAGE_DECAY = 0.99  # that of memcore.dam
 
@@ -36,6 +45,11 @@ class DAMRecord(NamedTuple):
 def gradient_size(sizes: Sizes) -> int:
     """How many numbers of a record a gradient with respect to the state takes."""
     return sizes.words * sizes.padded + (2 + sizes.heads) * sizes.padded
+
+
+def work_size(sizes: Sizes) -> int:
+    """How many numbers `backward` needs to work in."""
+    return (2 * sizes.heads + 1) * sizes.padded + 2 * sizes.heads * sizes.words + 16
 
 
 def order_size(sizes: Sizes) -> int:
@@ -147,8 +161,8 @@ def forward(before, after, chosen, vector, reads, scratch, sizes: Sizes):
 def backward(before, after, chosen, d_reads, d_state, d_interface, work, sizes: Sizes):
     """Gradients with respect to the state after become those before; ``d_interface`` is set.
 
-    ``d_state`` is a record of which the state's fields are gradients; ``work`` holds
-    ``(2 R + 1) P + 2 R W`` numbers.
+    ``d_state`` is a record of which the state's fields are gradients; ``work`` holds `work_size`
+    numbers.
     """
     heads, words, padded = sizes.heads, sizes.words, sizes.padded
     interface, weights, own = after.interface, after.write_weights, heads * padded

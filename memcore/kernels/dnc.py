@@ -24,7 +24,16 @@ from memcore.kernels.links import links_backward, links_forward
 from memcore.kernels.products import multiply, multiply_transposed
 from memcore.kernels.sizes import Sizes
 
-__all__ = ["DNCRecord", "backward", "fields", "forward", "gradient_size", "order_size", "record_size"]
+__all__ = [
+    "DNCRecord",
+    "backward",
+    "fields",
+    "forward",
+    "gradient_size",
+    "order_size",
+    "record_size",
+    "work_size",
+]
 
 
 class DNCRecord(NamedTuple):
@@ -50,6 +59,12 @@ class DNCRecord(NamedTuple):
 def gradient_size(sizes: Sizes) -> int:
     """How many numbers of a record a gradient with respect to the state takes."""
     return sizes.words * sizes.padded + (3 + sizes.heads) * sizes.padded
+
+
+def work_size(sizes: Sizes) -> int:
+    """How many numbers `backward` needs to work in, and then one more set of links."""
+    own = (6 * sizes.heads + 7 + sizes.padded) * sizes.padded
+    return own + 2 * sizes.heads * sizes.words + 16
 
 
 def order_size(sizes: Sizes) -> int:
@@ -241,7 +256,9 @@ def _read_modes_backward(after, gradient, pairs, reads, directions, d_interface,
 
 
 @kernel
-def _write_backward(before, after, d_memory, shrink, d_write_weights, d_interface, erase, add, sizes):
+def _write_backward(
+    before, after, d_memory, shrink, d_write_weights, d_interface, erase, add, sizes
+):
     padded, interface = sizes.padded, after.interface
     for w in range(sizes.words):
         erased, added = spread(interface, erase + w), spread(interface, add + w)
@@ -262,13 +279,12 @@ def _write_backward(before, after, d_memory, shrink, d_write_weights, d_interfac
 
 @kernel
 def backward(
-    before, after, order, links_before, links_after, d_reads, d_state, d_links, d_interface,
-    work, sizes: Sizes,
+    before, after, order, links, d_reads, d_state, d_links, d_interface, work, sizes: Sizes
 ):  # fmt: skip
     """Gradients with respect to the state after become those before; ``d_interface`` is set.
 
-    ``d_state`` is a record of which the state's fields are gradients; ``work`` holds
-    ``(8 R + 3) P + 2 R W`` numbers.
+    ``links`` are those before the step. ``d_state`` is a record of which the state's fields are
+    gradients; ``work`` holds `work_size` numbers, less P².
     """
     heads, words, slots, padded = sizes.heads, sizes.words, sizes.slots, sizes.padded
     lanes = lane_count(work)
@@ -280,7 +296,8 @@ def backward(
     at = 6 * own
     shrink, by_content = part(work, at, padded), part(work, at + padded, padded)
     products = part(work, at + 2 * padded, padded)
-    factors = part(work, at + 3 * padded, 2 * heads * words)
+    block = part(work, at + 3 * padded, 4 * padded)
+    factors = part(work, at + 7 * padded, 2 * heads * words)
     d_memory, d_weights = d_state.memory, d_state.write_weights
     d_interface[:] = 0
     shrink[:] = 0
@@ -321,12 +338,10 @@ def backward(
         store(d_state.precedence, n, kept * slope)
     d_state.read_weights[:] = 0
     links_backward(
-        links_before, links_after, weights, before.precedence, reads, directions, d_links,
-        d_weights, d_state.precedence, d_state.read_weights, heads, padded,
+        links, weights, before.precedence, reads, directions, d_links, d_weights,
+        d_state.precedence, d_state.read_weights, block, heads, padded,
     )  # fmt: skip
-    _write_backward(
-        before, after, d_memory, shrink, d_weights, d_interface, erase, add, sizes
-    )
+    _write_backward(before, after, d_memory, shrink, d_weights, d_interface, erase, add, sizes)
 
     # w = g_w (g_a a + (1 − g_a) c)
     one = filled(work, 1)

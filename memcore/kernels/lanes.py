@@ -297,9 +297,7 @@ _arithmetic(operator.truediv, "fdiv")
 def _array(context: Any, builder: Any, array_type: Any, data: Any, length: Any) -> Any:
     result = make_array(array_type)(context, builder)
     size = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
-    populate_array(
-        result, data=data, shape=[length], strides=[size], itemsize=size, meminfo=None
-    )
+    populate_array(result, data=data, shape=[length], strides=[size], itemsize=size, meminfo=None)
     return result._getvalue()
 
 

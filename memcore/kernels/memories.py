@@ -42,17 +42,14 @@ def _places(told, example, step):
 
 
 @kernel
-def _links(told, at, example, step, zero):
-    """The links of an example after some steps: given, marked, or in the window."""
-    padded, stride, steps = told[plan.PADDED], told[plan.STRIDE], told[plan.MEMORY_STEPS]
-    square = padded * padded
+def _kept_links(told, at, example, step, zero):
+    """The links of an example after ``step`` steps, if they are given or kept."""
+    square, stride = told[plan.PADDED] * told[plan.PADDED], told[plan.STRIDE]
     if step == 0:
         return part(floats_at(told[at + plan.LINKS_IN], ANYTHING, zero), example * square, square)
-    if step % stride == 0 and step < steps:
-        begin = (example * ((steps - 1) // stride) + step // stride - 1) * square
-        return part(floats_at(told[at + plan.LINK_MARKS], ANYTHING, zero), begin, square)
-    begin = (example * stride + (step - 1) % stride) * square
-    return part(floats_at(told[at + plan.LINK_WINDOW], ANYTHING, zero), begin, square)
+    marks = floats_at(told[at + plan.LINK_MARKS], ANYTHING, zero)
+    number = example * ((told[plan.MEMORY_STEPS] - 1) // stride) + step // stride - 1
+    return part(marks, number * square, square)
 
 
 @kernel
@@ -93,9 +90,9 @@ def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero)
         running = floats_at(told[at + plan.LINKS], ANYTHING, zero)
         old = new = part(running, example * square, square)
         if step == 0 or (recording and step % stride == 0):
-            old = _links(told, at, example, step, zero)
+            old = _kept_links(told, at, example, step, zero)
         if recording and (step + 1) % stride == 0 and step + 1 < steps:
-            new = _links(told, at, example, step + 1, zero)
+            new = _kept_links(told, at, example, step + 1, zero)
         for place in range(order):
             orders[there * order + place] = orders[here * order + place]
         dnc.forward(
@@ -108,20 +105,19 @@ def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero)
 
 
 @kernel
-def _remake_links(told, at, example, step, tape, sizes, zero):
-    """Fill the window with the links after ``step`` steps and before, back to the last mark."""
-    stride, steps, record = told[plan.STRIDE], told[plan.MEMORY_STEPS], told[plan.RECORD]
-    nothing = part(tape, 0, 0)
-    for made in range((step - 1) // stride * stride, step):
-        if (made + 1) % stride == 0 and made + 1 < steps:
-            continue
+def _links_before(told, at, example, step, tape, target, sizes, zero):
+    """The links before a step: kept, or made again in ``target`` from the last that were."""
+    last, record = step // told[plan.STRIDE] * told[plan.STRIDE], told[plan.RECORD]
+    links, nothing = _kept_links(told, at, example, last, zero), part(tape, 0, 0)
+    for made in range(last, step):
         here, there = _places(told, example, made)
         old, new = dnc.fields(tape, here * record, sizes), dnc.fields(tape, there * record, sizes)
         links_forward(
-            _links(told, at, example, made, zero), _links(told, at, example, made + 1, zero),
-            new.write_weights, old.precedence, old.read_weights, nothing, nothing, 0,
-            sizes.padded,
+            links, target, new.write_weights, old.precedence, old.read_weights, nothing, nothing,
+            0, sizes.padded,
         )  # fmt: skip
+        links = target
+    return links
 
 
 @kernel
@@ -136,17 +132,19 @@ def _dnc_backward(told, what, at, example, step, d_reads, d_vector, work, d_stat
         tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
         orders = int32s_at(told[at + plan.ORDERS], ANYTHING)
         here, there = _places(told, example, step)
-        if (step + 1) % told[plan.STRIDE] == 0 or step + 1 == told[plan.MEMORY_STEPS]:
-            _remake_links(told, at, example, step + 1, tape, sizes, zero)
         square = sizes.padded * sizes.padded
         d_links = floats_at(told[at + plan.D_LINKS], ANYTHING, zero)
+        space = floats_at(work, told[plan.WORK], zero)
+        own = told[plan.WORK] - square
         dnc.backward(
             dnc.fields(tape, here * record, sizes), dnc.fields(tape, there * record, sizes),
-            part(orders, there * order, order), _links(told, at, example, step, zero),
-            _links(told, at, example, step + 1, zero),
+            part(orders, there * order, order),
+            _links_before(
+                told, at, example, step, tape, part(space, own, square), sizes, zero
+            ),
             floats_at(d_reads, sizes.heads * sizes.words, zero), gradient,
             part(d_links, example * square, square),
-            floats_at(d_vector, sizes.interface, zero), floats_at(work, ANYTHING, zero), sizes,
+            floats_at(d_vector, sizes.interface, zero), part(space, 0, own), sizes,
         )  # fmt: skip
 
 
@@ -214,6 +212,7 @@ class Kind(NamedTuple):
     record_size: Callable[[Sizes], int]
     order_size: Callable[[Sizes], int]
     gradient_size: Callable[[Sizes], int]
+    work_size: Callable[[Sizes], int]
     forward: dict[int, Entry]  # by the size of a number
     backward: dict[int, Entry]
 
@@ -237,11 +236,11 @@ def _entries(function: Any) -> dict[int, Entry]:
 
 # DNCState: memory, usage, precedence, link, read_weights, write_weights
 DNC = Kind(
-    (0, 1, 2, None, 4, 3), 3, (), dnc.record_size, dnc.order_size, dnc.gradient_size,
+    (0, 1, 2, None, 4, 3), 3, (), dnc.record_size, dnc.order_size, dnc.gradient_size, dnc.work_size,
     _entries(_dnc_forward), _entries(_dnc_backward),
 )  # fmt: skip
 # DAMState: memory, usage, read_weights, write_weights
 DAM = Kind(
-    (0, 1, 4, 3), None, (1,), dam.record_size, dam.order_size, dam.gradient_size,
+    (0, 1, 4, 3), None, (1,), dam.record_size, dam.order_size, dam.gradient_size, dam.work_size,
     _entries(_dam_forward), _entries(_dam_backward),
 )  # fmt: skip

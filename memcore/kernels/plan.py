@@ -16,7 +16,7 @@ CHUNKS, CHUNK, THREAD_NUMBER, THREAD_COUNT = (next(_header) for _ in range(4))
 STEPS, EXAMPLES, LAYERS, DEPTH, HIDDEN, WIDTH, GATES, CELL_KIND = (next(_header) for _ in range(8))
 MEMORY_STEP, MEMORIES, MEMORY_STEPS, SLOTS, PADDED, WORDS, HEADS = (next(_header) for _ in range(7))
 INTERFACE, INTERFACE_WIDTH, RECORDING, STRIDE = (next(_header) for _ in range(4))
-RECORD, ORDER, GRADIENT = (next(_header) for _ in range(3))  # of one example at one step
+RECORD, ORDER, GRADIENT, WORK = (next(_header) for _ in range(4))  # numbers for one example
 # MEMORY_STEP is the address of the memory's own entry, forward's or backward's.
 CLIP = next(_header)  # address of one number; 0: not at all
 GATE_TAPE = next(_header)  # [C, T, B, G]: that of the first cell comes filled with x's share
@@ -55,7 +55,6 @@ D_STATE_OUT = [next(_memory) for _ in range(5)][0]  # of the state at the beginn
 LINKS_IN = next(_memory)  # [B, P, P]
 LINKS = next(_memory)  # [B, P, P]: those of the last step
 LINK_MARKS = next(_memory)  # [B, (S − 1) // STRIDE, P, P]: every STRIDE-th
-LINK_WINDOW = next(_memory)  # [B, STRIDE, P, P], to work in
 D_LINKS = next(_memory)  # [B, P, P]: of the last step, then of the first
 MEMORY_SIZE = next(_memory)
 

@@ -7,13 +7,13 @@ batch comes out the same, bit for bit, wherever it stands.
 
 from __future__ import annotations
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.lanes import filled, fma, lane_count, load, spread, store, total
 
 __all__ = ["multiply", "multiply_transposed"]
 
 
-@kernel
+@inlined
 def _block_of_four(A, a, a_row, a_step, B, b, b_row, C, c, c_row, terms, add):
     lanes = lane_count(A)
     a1, a2, a3 = a + a_row, a + 2 * a_row, a + 3 * a_row
@@ -43,7 +43,7 @@ def _block_of_four(A, a, a_row, a_step, B, b, b_row, C, c, c_row, terms, add):
     store(C, c3, s30), store(C, c3 + lanes, s31)
 
 
-@kernel
+@inlined
 def _block_of_one(A, a, a_step, B, b, b_row, C, c, terms, add):
     lanes = lane_count(A)
     if add:
@@ -83,7 +83,7 @@ def multiply(A, a, a_row, a_step, B, b, b_row, panel, C, c, c_row, rows, terms, 
         b += panel
 
 
-@kernel
+@inlined
 def _dots_of_four(A, a, a_row, B, b, b_row, C, c, c_row, c_step, length):
     lanes = lane_count(A)
     a1, a2, a3 = a + a_row, a + 2 * a_row, a + 3 * a_row
@@ -112,7 +112,7 @@ def _dots_of_four(A, a, a_row, B, b, b_row, C, c, c_row, c_step, length):
     C[c + c_step] += total(s31)
 
 
-@kernel
+@inlined
 def _dot(A, a, B, b, length):
     lanes = lane_count(A)
     found = filled(A, 0)

@@ -190,6 +190,7 @@ class _Layout:
             plan.INTERFACE: memory.interface, plan.INTERFACE_WIDTH: self.vector_width,
             plan.RECORDING: recording, plan.STRIDE: self.stride, plan.RECORD: self.record,
             plan.ORDER: self.order, plan.GRADIENT: of.gradient_size(sizes),
+            plan.WORK: of.work_size(sizes),
         }  # fmt: skip
         for place, value in told.items():
             self.told[place] = value
@@ -197,11 +198,9 @@ class _Layout:
             self.tell(plan.CLIP, torch.tensor([cells.clip], dtype=self.dtype, device="cpu"))
 
     def _stride(self) -> int:
-        """How many steps apart links are kept: all where that is little, else the root of all."""
-        size = self.padded**2 * self.itemsize
-        if self.memory_steps * size <= 1 << 17:
-            return 1
-        return max(1, round(self.memory_steps**0.5))
+        """How many steps apart links are kept: all where that is little, else every fourth."""
+        size = self.memory_steps * self.examples * self.padded**2 * self.itemsize
+        return 1 if size <= 1 << 22 else 4
 
     @property
     def marks(self) -> int:
@@ -478,8 +477,6 @@ def _backward(
             layout.tell(at + plan.LINKS_IN, own[2])
             layout.tell(at + plan.LINK_MARKS, own[3])
             square = (layout.padded, layout.padded)
-            window = layout.new(examples, layout.stride, *square)
-            layout.tell(at + plan.LINK_WINDOW, window)
             given = slope.states[memory][own_links]
             # The kernel changes it in place, and somebody else may hold the given one.
             d_links = zeros(examples, *square)
@@ -511,8 +508,7 @@ def _backward(
         assert d_gates is not None
         found = _weight_gradients(layout, parts, found, outputs, tapes[1], d_gates, d_vectors)
     return [
-        value if need else None
-        for value, need in zip(segment.flatten(found), needed, strict=True)
+        value if need else None for value, need in zip(segment.flatten(found), needed, strict=True)
     ]
 
 

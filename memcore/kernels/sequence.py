@@ -301,18 +301,16 @@ def _layer_backward(told, time, layer, first, last, d_row, slope, products, zero
 def _backward(told, first, last, zero):
     """All time steps of some examples, in reverse."""
     steps, examples, layers = told[plan.STEPS], told[plan.EXAMPLES], told[plan.LAYERS]
-    hidden, width, heads = told[plan.HIDDEN], told[plan.WIDTH], told[plan.HEADS]
+    hidden, width = told[plan.HIDDEN], told[plan.WIDTH]
     wide, count, length = told[plan.INTERFACE_WIDTH], last - first, told[plan.GRADIENT]
-    reads, entry, block = heads * told[plan.WORDS], told[plan.MEMORY_STEP], address_of(told, 0)
-    row = hidden + reads
+    reads, entry = told[plan.HEADS] * told[plan.WORDS], told[plan.MEMORY_STEP]
+    row, block = hidden + reads, address_of(told, 0)
     slope = np.zeros(count * width, type(zero))
     direct, lanes = np.zeros(count * width, type(zero)), lane_count(slope)
     d_states = np.empty(told[plan.MEMORIES] * count * length, type(zero))
     d_rows = np.zeros(layers * count * row, type(zero))
     products = np.empty(count * (max(row, 2 * hidden) + hidden + 2 * lanes), type(zero))
-    work = np.empty(
-        (8 * heads + 3) * told[plan.PADDED] + 2 * reads + 2 * lanes, type(zero)
-    )
+    work = np.empty(told[plan.WORK], type(zero))
     d_outputs = floats_at(told[plan.D_OUTPUTS], ANYTHING, zero)
     d_vectors = floats_at(told[plan.D_VECTORS], ANYTHING, zero)
     before = np.zeros(count * reads, type(zero))
@@ -350,9 +348,7 @@ def _backward(told, first, last, zero):
             below = before
             if layer > 0:
                 below = part(d_rows, (layer - 1) * count * row, count * row)
-            _cells_backward(
-                told, time, layer, first, last, slope, below, products, direct, zero
-            )
+            _cells_backward(told, time, layer, first, last, slope, below, products, direct, zero)
         for i in range(count if layers == 0 else 0):
             begin = time * examples + first + i
             call(
