@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Iterable
 from functools import cache
 
@@ -17,11 +18,34 @@ from torch.autograd import forward_ad
 
 from memcore.errors import FLOAT_DTYPES, MemcoreError
 
-__all__ = ["BACKENDS", "check_backend", "log_reference", "numba_is_missing", "why_not_numba"]
+__all__ = [
+    "BACKENDS",
+    "check_backend",
+    "is_forked",
+    "log_reference",
+    "numba_is_missing",
+    "why_not_numba",
+]
 
 BACKENDS = ("auto", "reference", "numba")
 
 logger = logging.getLogger("memcore")
+
+_forked = False
+
+
+def is_forked() -> bool:
+    """Whether this process was forked from one that had this library: no threads came along."""
+    return _forked
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def check_backend(name: str, backend: object) -> str:
@@ -46,9 +70,9 @@ def why_not_numba(tensors: Iterable[Tensor]) -> str | None:
     missing = numba_is_missing()
     if missing is not None:
         return missing
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore
         return "torch is compiling or tracing, which sees through torch's operations only"
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
         return "a torch.func transform is active, which sees through torch's operations only"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is active, and kernels know reverse mode only"

@@ -12,7 +12,7 @@ from memcore.backends import check_backend, why_not_numba
 from memcore.errors import FLOAT_DTYPES, MemcoreError, check_tensor
 
 if TYPE_CHECKING:
-    from memcore.kernels.segment import Parts, Result, Segment
+    from memcore.kernels.parts import Parts, Result, Segment
 
 __all__ = ["BatchedModel"]
 
@@ -27,7 +27,7 @@ class BatchedModel(NamedTuple):
     one_example: Callable[[Any, Tensor, int, int], tuple[Tensor, Any]]  # state, vector, W, R
     interface_size: Callable[[int, int], int]  # W, R
 
-    def check(self, state: object, vectors: object, backend: object) -> None:
+    def check(self, state: Any, vectors: object, backend: object) -> None:
         """Raise unless these are a batch's state and interface vectors, and a backend.
 
         Raises:
@@ -89,7 +89,8 @@ class BatchedModel(NamedTuple):
 
     def _by_kernels(self, state: State, vectors: Tensor) -> tuple[Tensor, State]:
         from memcore.kernels import memories
-        from memcore.kernels.segment import Cells, Memory, Parts, Segment, run
+        from memcore.kernels.parts import Cells, Memory, Parts, Segment
+        from memcore.kernels.segment import run
 
         batch, slots, words = state.memory.shape
         heads = state.read_weights.shape[1]
@@ -100,7 +101,7 @@ class BatchedModel(NamedTuple):
         return result.rows.view(batch, heads, words), self.state_type(*result.states[0])
 
     def _plain_segment(self, segment: Segment, parts: Parts) -> Result:
-        from memcore.kernels.segment import Result
+        from memcore.kernels.parts import Result
 
         state = self.state_type(*parts.states[0])
         rows = []

@@ -10,10 +10,10 @@ from torch.nn.modules import module as module_hooks
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memcore import MemcoreError
-from memcore.backends import why_not_numba
+from memcore.backends import numba_is_missing, why_not_numba
 from torch_adapters.controller import CELLS, Controller
 from torch_adapters.interface import Interface
-from torch_adapters.segment import weights_of
+from torch_adapters.segment import Weights
 
 if TYPE_CHECKING:
     from torch_adapters.carried import Carried
@@ -44,29 +44,29 @@ def choose(
     *,
     autocast: bool,
     pass_through_memory: bool,
-) -> Backend:
-    """The backend of one call.
+) -> tuple[Backend, Weights | None]:
+    """The backend of one call, and the weights that kernels take.
 
     Raises:
         MemcoreError: ``module.backend`` is ``'numba'`` and the kernels do not take the call.
     """
     if module.backend == "reference":
-        return Backend("reference", "backend='reference' was asked for")
-    reason = _why_not(module, inputs, carried, autocast, pass_through_memory)
+        return Backend("reference", "backend='reference' was asked for"), None
+    reason = _why_not_call(module, autocast, pass_through_memory) or _why_not_modules(module)
     if reason is None:
-        return Backend("numba", None)
+        weights = Weights(module)
+        hidden = [part for layer in carried.hidden for state in layer for part in state]
+        memories = [field for memory in carried.memories for field in memory]
+        tensors = [inputs, carried.reads, *hidden, *memories, *weights.tensors()]
+        reason = why_not_numba(tensors)
+        if reason is None:
+            return Backend("numba", None), weights
     if module.backend == "numba":
         raise MemcoreError(f"backend: expected what the kernels take for 'numba', but {reason}")
-    return Backend("reference", reason)
+    return Backend("reference", reason), None
 
 
-def _why_not(
-    module: MemoryRNN,
-    inputs: Tensor,
-    carried: Carried,
-    autocast: bool,
-    pass_through_memory: bool,
-) -> str | None:
+def _why_not_call(module: MemoryRNN, autocast: bool, pass_through_memory: bool) -> str | None:
     if getattr(module.cell, "kernel", None) is None:
         return f"there are no kernels for the memory {type(module.cell).__name__}"
     if autocast:
@@ -75,13 +75,7 @@ def _why_not(
         return "the debug dictionary shows every step"
     if not pass_through_memory:
         return "pass_through_memory=False leaves the memory out"
-    reason = _why_not_modules(module)
-    if reason is not None:
-        return reason
-    hidden = [part for layer in carried.hidden for state in layer for part in state]
-    memories = [field for memory in carried.memories for field in memory]
-    tensors = [inputs, carried.reads, *hidden, *memories]
-    return why_not_numba([*tensors, *weights_of(module)])
+    return numba_is_missing()
 
 
 def _why_not_modules(module: MemoryRNN) -> str | None:
@@ -119,11 +113,12 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
 
 
 def _why_not_one(name: str, module: nn.Module, expected: type[nn.Module]) -> str | None:
-    if type_before_parametrizations(module) is not expected:
-        return f"{name} is a {type(module).__name__}, not a {expected.__name__}"
-    if any(getattr(module, hooks) for hooks in HOOKS):
+    kind, own = type(module), module.__dict__
+    if kind is not expected and type_before_parametrizations(module) is not expected:
+        return f"{name} is a {kind.__name__}, not a {expected.__name__}"
+    if any(own[hooks] for hooks in HOOKS):
         return f"{name} has hooks"
-    if "forward" in module.__dict__:
+    if "forward" in own:
         return f"{name} has a forward of its own"
     return None
 

@@ -23,7 +23,7 @@ from torch_adapters.debug import Trace
 from torch_adapters.hx import Door
 from torch_adapters.interface import Interface
 from torch_adapters.options import RNNOptions
-from torch_adapters.segment import run_segment
+from torch_adapters.segment import Weights, run_segment
 from torch_adapters.sequence import Steps, join, split, split_flags
 
 __all__ = ["MemoryRNN"]
@@ -117,7 +117,7 @@ class MemoryRNN(nn.Module):
             MemcoreError: an argument of the wrong shape, dtype or device, a state of another
                 module or batch size, or a debug trace over 1 GiB.
         """
-        steps, starts, carried, chosen = self._enter(
+        door, steps, starts, carried, chosen, weights = self._enter(
             input, hx, reset_experience, pass_through_memory, episode_start
         )
         if chosen.reason is not None and self.backend == "auto":
@@ -125,14 +125,15 @@ class MemoryRNN(nn.Module):
         trace = self._new_trace(carried, steps) if self.debug else None
         if steps.sorted_indices is not None:
             carried = carried.take(self.cell, steps.sorted_indices)
-        if chosen.name == "reference":
+        if weights is None:
             rows, carried = self._run(steps, starts, carried, pass_through_memory, trace)
         else:
-            rows, carried = self._run_segments(steps, starts, carried)
+            rows, carried = self._run_segments(steps, starts, carried, weights)
         if steps.unsorted_indices is not None:
             carried = carried.take(self.cell, steps.unsorted_indices)
-        result = join(self.output(torch.cat(rows)), input, self.batch_first)
-        state = self._door(steps.batch_sizes[0]).leave(carried)
+        joined = torch.cat(rows) if len(rows) > 1 else rows[0]
+        result = join(self.output(joined), input, self.batch_first)
+        state = door.leave(carried)
         return (result, state) if trace is None else (result, state, trace.to_numpy())
 
     def backend_of(
@@ -159,7 +160,7 @@ class MemoryRNN(nn.Module):
             MemcoreError: as `forward`; also where `backend` is ``'numba'`` and the kernels do not
                 take the call.
         """
-        return self._enter(input, hx, reset_experience, pass_through_memory, episode_start)[-1]
+        return self._enter(input, hx, reset_experience, pass_through_memory, episode_start)[4]
 
     def _enter(
         self,
@@ -168,7 +169,7 @@ class MemoryRNN(nn.Module):
         reset_experience: Any,
         pass_through_memory: Any,
         episode_start: Any,
-    ) -> tuple[Steps, list[Tensor | None], Carried, Backend]:
+    ) -> tuple[Door, Steps, list[Tensor | None], Carried, Backend, Weights | None]:
         """Check a call's arguments, and choose its backend."""
         weight = self.output.weight
         if not isinstance(pass_through_memory, bool):
@@ -182,14 +183,14 @@ class MemoryRNN(nn.Module):
         starts = split_flags("episode_start", episode_start, self.batch_first, steps)
         door = self._door(steps.batch_sizes[0])
         carried = door.empty(door.enter(hx), reset_experience)
-        chosen = choose(
+        chosen, weights = choose(
             self,
             steps.rows,
             carried,
             autocast=autocast,
             pass_through_memory=pass_through_memory,
         )
-        return steps, starts, carried, chosen
+        return door, steps, starts, carried, chosen, weights
 
     def step(self, input: Tensor, hx: tuple[Any, Any, Any] | None = None) -> tuple[Any, ...]:
         """One time step, for loops of one's own.
@@ -219,7 +220,11 @@ class MemoryRNN(nn.Module):
         return output.squeeze(time_axis), *rest
 
     def _run_segments(
-        self, steps: Steps, starts: list[Tensor | None], carried: Carried
+        self,
+        steps: Steps,
+        starts: list[Tensor | None],
+        carried: Carried,
+        weights: Weights,
     ) -> tuple[list[Tensor], Carried]:
         """As `_run`, each segment at once."""
         rows: list[Tensor] = []
@@ -228,9 +233,10 @@ class MemoryRNN(nn.Module):
         for count, size, start in _segments(steps.batch_sizes, starts):
             carried = self._next(size, start, carried, ended)
             inputs = steps.rows[begin : begin + count * size].unflatten(0, (count, size))
-            own, carried = run_segment(self, inputs, carried)
+            own, carried = run_segment(self, inputs, carried, weights)
             rows.append(own.flatten(0, 1))
             begin += count * size
+        weights.packed.pop(False, None)  # forward is done with them
         for before in reversed(ended):
             carried = carried.widen(self.cell, before)
         return rows, carried

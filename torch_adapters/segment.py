@@ -6,6 +6,7 @@ controller included, is one differentiable operation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,60 +16,65 @@ from torch.nn.functional import dropout, linear
 from torch_adapters.carried import Carried
 
 if TYPE_CHECKING:
-    from memcore.kernels.segment import Parts, Result, Segment
+    from memcore.kernels.layout import Packed
+    from memcore.kernels.parts import Parts, Result, Segment
     from torch_adapters.recurrence import MemoryRNN
 
-__all__ = ["run_segment", "weights_of"]
+__all__ = ["Weights", "run_segment"]
 
 
-def weights_of(module: MemoryRNN) -> list[Tensor]:
-    """All weights that a segment depends on, read as attributes: a parametrization computes them."""
-    cells, interfaces = _weights(module)
-    return [tensor for own in (*cells, *interfaces) for tensor in own if tensor is not None]
+class Weights:
+    """A module's weights for one call, read as attributes: a parametrization computes them."""
+
+    def __init__(self, module: MemoryRNN) -> None:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        self.cells: list[tuple[Tensor | None, ...]] = []
+        for controller in module.controllers:
+            cells: Any = controller.cells
+            self.cells += [tuple(getattr(cell, name) for name in names) for cell in cells]
+        self.interfaces: list[tuple[Tensor, Tensor]] = []
+        for interface in module.interfaces:
+            maps: Any = interface.parts
+            parts = [(part.weight, part.bias) for part in maps.values()]
+            if len(parts) > 1:
+                weights, biases = zip(*parts, strict=True)
+                parts = [(torch.cat(weights), torch.cat(biases))]
+            self.interfaces += parts
+        self.packed: Packed = {}  # the segments of a call pack them once
+
+    def tensors(self) -> list[Tensor]:
+        """All of them."""
+        groups = (*self.cells, *self.interfaces)
+        return [tensor for own in groups for tensor in own if tensor is not None]
 
 
-def _weights(
-    module: MemoryRNN,
-) -> tuple[list[tuple[Tensor | None, ...]], list[tuple[Tensor | None, ...]]]:
-    cells: list[tuple[Tensor | None, ...]] = []
-    for controller in module.controllers:
-        for cell in controller.cells:  # pyright: ignore
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            cells.append(tuple(getattr(cell, name) for name in names))
-    interfaces: list[tuple[Tensor | None, ...]] = []
-    for interface in module.interfaces:
-        parts = list(interface.parts.values())  # pyright: ignore
-        weights, biases = [part.weight for part in parts], [part.bias for part in parts]
-        if len(parts) == 1:
-            interfaces.append((weights[0], biases[0]))
-        else:
-            interfaces.append((torch.cat(weights), torch.cat(biases)))
-    return cells, interfaces
-
-
-def run_segment(module: MemoryRNN, inputs: Tensor, carried: Carried) -> tuple[Tensor, Carried]:
+def run_segment(
+    module: MemoryRNN, inputs: Tensor, carried: Carried, weights: Weights
+) -> tuple[Tensor, Carried]:
     """Run over ``inputs`` ``[T, B, X]``.
 
     Returns:
         The last layer's rows ``[h_t ; r_t]``, ``[T, B, H + R·W]``, and what is carried on.
     """
-    from memcore.kernels.segment import Parts, run
+    from memcore.kernels.parts import Parts
+    from memcore.kernels.segment import run
 
-    cells, interfaces = _weights(module)
     parts = Parts(
         inputs=inputs,
         reads=carried.reads,
         masks=_dropout_masks(module, inputs),
         hidden=[state for layer in carried.hidden for state in layer],
-        states=[tuple(state) for state in carried.memories],
-        cells=cells,
-        interfaces=interfaces,
+        states=carried.memories,
+        cells=weights.cells,
+        interfaces=weights.interfaces,
     )
-    result = run(_segment_of(module), parts, _Plain(module.cell, _nonlinearity(module)))
+    nonlinearity = _nonlinearity(module)
+    plain = _Plain(module.cell, nonlinearity)
+    result = run(_segment_of(module, nonlinearity), parts, plain, weights.packed)
     depth = module.num_hidden_layers
-    hidden = [
-        list(result.hidden[layer * depth : (layer + 1) * depth])
-        for layer in range(module.num_layers)
+    hidden: list[Any] = [
+        list(result.hidden[begin : begin + depth])
+        for begin in range(0, module.num_layers * depth, depth)
     ]
     kinds = [type(state) for state in carried.memories]
     memories = [kind(*state) for kind, state in zip(kinds, result.states, strict=True)]
@@ -81,9 +87,9 @@ def _nonlinearity(module: MemoryRNN) -> str:
     return first.nonlinearity if module.rnn_type == "rnn" else ""
 
 
-def _segment_of(module: MemoryRNN) -> Segment:
+def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
     from memcore.kernels import controllers, memories
-    from memcore.kernels.segment import Cells, Memory, Segment
+    from memcore.kernels.parts import Cells, Memory, Segment
 
     kinds = {
         ("lstm", ""): controllers.LSTM,
@@ -97,7 +103,7 @@ def _segment_of(module: MemoryRNN) -> Segment:
     return Segment(
         Memory(kind, *sizes),
         Cells(
-            kinds[module.rnn_type, _nonlinearity(module)],
+            kinds[module.rnn_type, nonlinearity],
             module.num_layers,
             module.num_hidden_layers,
             module.hidden_size,
@@ -110,10 +116,8 @@ def _segment_of(module: MemoryRNN) -> Segment:
 def _dropout_masks(module: MemoryRNN, inputs: Tensor) -> Tensor | None:
     """What the cells' outputs are multiplied by, drawn in the order of the loop of steps."""
     depth = module.num_hidden_layers
-    rates = [
-        controller.dropout if controller.training else 0.0  # pyright: ignore
-        for controller in module.controllers
-    ]
+    controllers: Any = module.controllers
+    rates = [own.dropout if own.training else 0.0 for own in controllers]
     if depth == 1 or not any(rates):
         return None
     steps, examples = inputs.shape[:2]
@@ -135,7 +139,7 @@ class _Plain:
         self.nonlinearity = nonlinearity
 
     def __call__(self, segment: Segment, parts: Parts) -> Result:
-        from memcore.kernels.segment import Result
+        from memcore.kernels.parts import Result
 
         sizes, depth = segment.cells, segment.cells.depth
         hidden, reads = list(parts.hidden), parts.reads
@@ -163,11 +167,12 @@ class _Plain:
         return Result(torch.stack(rows), reads, hidden, [tuple(state) for state in states])
 
     def _cell(
-        self, input: Tensor, state: tuple[Tensor, ...], weights: tuple[Tensor | None, ...]
+        self, input: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor | None]
     ) -> tuple[Tensor, ...]:
         """`torch.nn.LSTMCell`, ``GRUCell`` or ``RNNCell``, as torch documents them."""
         from_input, from_state, input_bias, state_bias = weights
-        assert from_input is not None and from_state is not None
+        assert from_input is not None
+        assert from_state is not None
         given = linear(input, from_input, input_bias)
         own = linear(state[0], from_state, state_bias)
         if self.nonlinearity:

@@ -1,14 +1,15 @@
 """How kernels are compiled, and where what was compiled is kept.
 
 Inner functions are compiled with the entry that calls them and kept with it: one file on the disk
-for each entry and dtype. Entries call each other by address. numba looks only at the entry's own file to see whether that is still
-current, so the entries carry a digest of all the sources.
+for each entry and dtype. Entries call each other by address. numba looks only at the entry's own
+file to see whether that is still current, so the entries carry a digest of all the sources.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -19,19 +20,22 @@ import numba
 from numba import types
 from numba.core.errors import NumbaWarning
 
-__all__ = ["Entry", "inlined", "kernel", "sources_digest"]
+__all__ = ["Entry", "inlined", "joined", "kernel", "sources_digest"]
 
 logger = logging.getLogger("memcore")
 
 # Not "fast": that would leave undefined what becomes of NaN.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 
+_cfunc: Any = numba.cfunc
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": FAST_MATH}
+# Nobody calls an inner function from Python: what would take arrays apart for it is left out.
+_INNER = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def kernel(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function that other kernels call."""
-    dispatcher: Any = numba.njit(nogil=True, **_OPTIONS, **options)(function)
+    dispatcher: Any = numba.njit(**_OPTIONS, **_INNER, **options)(function)
     template = dispatcher.get_call_template
 
     def one_for_all_numbers(arguments: Any, keywords: Any) -> Any:
@@ -43,12 +47,27 @@ def kernel(function: Callable[..., Any], **options: Any) -> Any:
     return dispatcher
 
 
+def joined(function: Callable[..., Any]) -> Any:
+    """Make a function part of the one entry that calls it, before anything is compiled."""
+    return kernel(function, inline="always")
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function that becomes part of those that call it."""
     return kernel(function, forceinline=True)
 
 
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    # Another thread of the parent may have held it.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def sources_digest() -> str:
@@ -86,9 +105,9 @@ class Entry:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaWarning)
             try:
-                return numba.cfunc(signature, cache=True, nopython=True, **_OPTIONS)(self._function)
+                return _cfunc(signature, cache=True, **_OPTIONS)(self._function)
             except (OSError, RuntimeError) as error:
                 # Neither the package's folder nor the user's cache can be written, or the disk
                 # is full: compile for this process alone.
                 logger.info("kernels are compiled for this process alone: %s", error)
-                return numba.cfunc(signature, nopython=True, **_OPTIONS)(self._function)
+                return _cfunc(signature, **_OPTIONS)(self._function)

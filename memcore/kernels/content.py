@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from memcore.kernels.compiling import kernel
-from memcore.kernels.functions import exponential
+from memcore.kernels.functions import exponential, fill
 from memcore.kernels.lanes import (
     filled,
     fma,
@@ -71,7 +71,7 @@ def content_weighting(
             cosine = load(cosines, n) * scale * load(inverse, n - row)
             store(cosines, n, cosine)
             store(weights, n, cosine * strength)
-        weights[row + slots : row + padded] = -1e30
+        fill(weights, row + slots, row + padded, -1e30)
         top = filled(memory, -1e30)
         for n in range(row, row + padded, lanes):
             top = larger(load(weights, n), top)
@@ -83,7 +83,7 @@ def content_weighting(
         share = filled(memory, 1 / total(summed))
         for n in range(row, row + padded, lanes):
             store(weights, n, load(weights, n) * share)
-        weights[row + slots : row + padded] = 0
+        fill(weights, row + slots, row + padded, 0.0)
 
 
 @kernel
@@ -94,8 +94,8 @@ def content_backward(
     """From the gradient of the weights to those of keys and strengths.
 
     ``gradient[gradient_at:]`` [heads, P] is that of the weights; in its place comes X, with which
-    the gradient of the memory is ``Kᵀ X − M ∘ shrink``. To ``shrink`` [P] the heads' share is added,
-    to ``d_interface`` the gradients of keys and of strengths.
+    the gradient of the memory is ``Kᵀ X − M ∘ shrink``. To ``shrink`` [P] the heads' share is
+    added, to ``d_interface`` the gradients of keys and of strengths.
     """
     lanes = lane_count(memory)
     for head in range(heads):

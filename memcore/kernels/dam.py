@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from memcore.kernels.compiling import kernel
 from memcore.kernels.content import content_backward, content_weighting
-from memcore.kernels.functions import oneplus, oneplus_slope, sigmoids
+from memcore.kernels.functions import copy, fill, oneplus, oneplus_slope, sigmoids
 from memcore.kernels.lanes import filled, fma, lane_count, load, part, spread, store, total
 from memcore.kernels.products import multiply, multiply_transposed
 from memcore.kernels.sizes import Sizes
@@ -105,7 +105,7 @@ def _activate(vector, interface, slopes, scratch, sizes: Sizes):
         interface[strengths + head] = oneplus(vector[strengths + head])
         slopes[head] = oneplus_slope(vector[strengths + head])
     sigmoids(vector, scratch, gates, 2)
-    interface[gates : gates + 2] = scratch[gates : gates + 2]
+    copy(scratch, interface, gates, gates + 2)
 
 
 @kernel
@@ -129,7 +129,7 @@ def forward(before, after, chosen, vector, reads, scratch, sizes: Sizes):
             recent = recent + load(before.read_weights, head * padded + n)
         store(weights, n, share * recent)
     weights[least] += alpha * (1 - gamma)
-    norms[:] = 0
+    fill(norms, 0, padded, 0.0)
     for w in range(words):
         added, row = spread(interface, add + w), w * padded
         for n in range(0, padded, lanes):
@@ -150,7 +150,7 @@ def forward(before, after, chosen, vector, reads, scratch, sizes: Sizes):
         for head in range(heads):
             accessed = accessed + load(after.read_weights, head * padded + n)
         store(after.usage, n, fma(decay, load(before.usage, n), accessed))
-    reads[:] = 0
+    fill(reads, 0, heads * words, 0.0)
     multiply_transposed(
         after.read_weights, 0, padded, after.memory, 0, padded, reads, 0, words, 1,
         heads, words, padded,
@@ -171,8 +171,8 @@ def backward(before, after, chosen, d_reads, d_state, d_interface, work, sizes: 
     pairs, shrink = part(work, 0, 2 * own), part(work, 2 * own, padded)
     factors = part(work, 2 * own + padded, 2 * heads * words)
     d_memory, d_weights, d_recent = d_state.memory, d_state.write_weights, d_state.read_weights
-    d_interface[:] = 0
-    shrink[:] = 0
+    fill(d_interface, 0, sizes.interface, 0.0)
+    fill(shrink, 0, padded, 0.0)
 
     # r = Mᵀ w
     multiply(
@@ -220,6 +220,6 @@ def backward(before, after, chosen, d_reads, d_state, d_interface, work, sizes: 
     d_alpha = gamma * recent + (1 - gamma) * erased
     d_interface[add + words] = d_alpha * alpha * (1 - alpha)
     d_interface[add + words + 1] = alpha * (recent - erased) * gamma * (1 - gamma)
-    d_weights[:] = 0
+    fill(d_weights, 0, padded, 0.0)
     for head in range(heads):
         d_interface[strengths + head] *= after.slopes[head]

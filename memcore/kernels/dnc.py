@@ -18,7 +18,7 @@ from memcore.kernels.allocation import (
 )
 from memcore.kernels.compiling import kernel
 from memcore.kernels.content import content_backward, content_weighting
-from memcore.kernels.functions import oneplus, oneplus_slope, sigmoids
+from memcore.kernels.functions import copy, fill, oneplus, oneplus_slope, sigmoids
 from memcore.kernels.lanes import filled, fma, lane_count, load, part, spread, store, total
 from memcore.kernels.links import links_backward, links_forward
 from memcore.kernels.products import multiply, multiply_transposed
@@ -136,10 +136,10 @@ def _activate(vector, interface, slopes, scratch, sizes: Sizes):
     interface[write_strength] = oneplus(vector[write_strength])
     slopes[sizes.heads] = oneplus_slope(vector[write_strength])
     sigmoids(vector, scratch, erase, sizes.words)
-    interface[erase:add] = scratch[erase:add]
+    copy(scratch, interface, erase, add)
     sigmoids(vector, scratch, free_gates, sizes.heads + 2)
     modes = allocation_gate + 2
-    interface[free_gates:modes] = scratch[free_gates:modes]
+    copy(scratch, interface, free_gates, modes)
     for head in range(sizes.heads):
         at = modes + 3 * head
         top = max(vector[at], vector[at + 1], vector[at + 2])
@@ -155,7 +155,7 @@ def _activate(vector, interface, slopes, scratch, sizes: Sizes):
 def _write(before, after, erase, add, sizes: Sizes):
     """``M = M' (1 − w eᵀ) + w vᵀ``, and the norms of its rows."""
     padded, weights, norms = sizes.padded, after.write_weights, after.inverse_norms
-    norms[:] = 0
+    fill(norms, 0, padded, 0.0)
     for w in range(sizes.words):
         erased, added = spread(after.interface, erase + w), spread(after.interface, add + w)
         row = w * padded
@@ -222,7 +222,7 @@ def forward(
             found = by_content * load(after.read_content, n)
             found = fma(back, load(after.backward, n), found)
             store(after.read_weights, n, fma(forth, load(after.forward, n), found))
-    reads[:] = 0
+    fill(reads, 0, heads * words, 0.0)
     multiply_transposed(
         after.read_weights, 0, padded, after.memory, 0, padded, reads, 0, words, 1,
         heads, words, padded,
@@ -299,8 +299,8 @@ def backward(
     block = part(work, at + 3 * padded, 4 * padded)
     factors = part(work, at + 7 * padded, 2 * heads * words)
     d_memory, d_weights = d_state.memory, d_state.write_weights
-    d_interface[:] = 0
-    shrink[:] = 0
+    fill(d_interface, 0, sizes.interface, 0.0)
+    fill(shrink, 0, padded, 0.0)
 
     # r = Mᵀ w
     multiply(
@@ -336,7 +336,7 @@ def backward(
         slope = load(d_state.precedence, n)
         store(d_weights, n, load(d_weights, n) + slope - loss)
         store(d_state.precedence, n, kept * slope)
-    d_state.read_weights[:] = 0
+    fill(d_state.read_weights, 0, own, 0.0)
     links_backward(
         links, weights, before.precedence, reads, directions, d_links, d_weights,
         d_state.precedence, d_state.read_weights, block, heads, padded,

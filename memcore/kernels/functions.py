@@ -1,4 +1,4 @@
-"""Exponentials of whole registers.
+"""Exponentials of whole registers, and what else works on pieces of arrays.
 
 ``eˣ = 2ⁿ e^r`` with ``|r| ≤ ln 2 / 2``, and ``e^r − 1`` by its Taylor polynomial, of degree 7 in
 float32 and 13 in float64: relative error below 2 units in the last place. What is smaller than the
@@ -8,6 +8,7 @@ smallest normal number comes out as that number. NaN stays NaN.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -26,10 +27,10 @@ from memcore.kernels.lanes import (
     two_to,
 )
 
-__all__ = ["exponential", "oneplus", "oneplus_slope", "sigmoid", "sigmoids", "tanh"]
+__all__ = ["copy", "exponential", "fill", "oneplus", "oneplus_slope", "sigmoid", "sigmoids", "tanh"]
 
 
-def _reduced(value):
+def _reduced(value: Any) -> Any:
     """``(n, e^r − 1)`` of lanes; compiled for each dtype by the overload below."""
     raise NotImplementedError
 
@@ -47,7 +48,7 @@ def _reduced_for(value):
     low = -2.12194440e-4 if single else 1.9082149292705877e-10
     c = [real(1 / math.factorial(power)) for power in range(14)]
     least, most, high, low = real(least), real(most), real(-high), real(-low)
-    scale, half, zero = real(1 / math.log(2)), real(0.5), real(0)
+    scale, half = real(1 / math.log(2)), real(0.5)
     c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = c[2:]
     if degree == 7:
 
@@ -130,3 +131,17 @@ def oneplus_slope(value):
     if value > 20:
         return 1.0
     return 1 / (1 + math.exp(-value))
+
+
+@kernel
+def fill(array, begin, end, value):
+    """``array[begin:end] = value``, for which numba compiles much that is not needed here."""
+    for place in range(begin, end):
+        array[place] = value
+
+
+@kernel
+def copy(source, target, begin, end):
+    """``target[begin:end] = source[begin:end]``."""
+    for place in range(begin, end):
+        target[place] = source[place]

@@ -20,7 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import overload, register_model
 from numba.np.arrayobj import make_array, populate_array
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "call",
     "clamped",
     "filled",
+    "float_of",
     "floats_at",
     "floor",
     "fma",
@@ -47,6 +49,9 @@ __all__ = [
     "where_above_zero",
     "within",
 ]
+
+# Called from kernels, an intrinsic takes what follows the typing context: no checker knows that.
+intrinsic: Any = numba_intrinsic
 
 REGISTER_BITS = 256
 INT32 = ir.IntType(32)
@@ -346,6 +351,16 @@ def int32s_at(typing_context: Any, address: Any, length: Any) -> Any:
         return _array_at(types.int32, arguments[0], builder, context, arguments[1])
 
     return types.Array(types.int32, 1, "C")(types.int64, types.intp), generate
+
+
+@intrinsic
+def float_of(typing_context: Any, bits: Any) -> Any:
+    """The float64 that has these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
 
 
 @intrinsic

@@ -7,6 +7,7 @@ stay in the nearest cache; what lies beyond the last slot is 0.
 from __future__ import annotations
 
 from memcore.kernels.compiling import inlined, kernel
+from memcore.kernels.functions import fill
 from memcore.kernels.lanes import filled, fma, lane_count, load, part, spread, store, total
 
 __all__ = ["links_backward", "links_forward"]
@@ -34,7 +35,7 @@ def _update(before, at, after, to, write_weights, precedence, first, padded):
 
 @inlined
 def _follow(links, at, factors, first, vector, along, columns, padded):
-    """``columns += Σ_i factors[i] L[i]``, and ``along[i] += L[i]·vector``, for a block of rows i."""
+    """Of a block of rows: ``columns += Σ_i factors[i] L[i]``, ``along[i] += L[i]·vector``."""
     lanes, nothing = lane_count(links), filled(links, 0)
     f0, f1 = spread(factors, first), spread(factors, first + 1)
     f2, f3 = spread(factors, first + 2), spread(factors, first + 3)
@@ -65,8 +66,8 @@ def links_forward(
 
     ``after`` may be ``before``. With no ``heads`` only the links are made.
     """
-    forward[: heads * padded] = 0
-    backward[: heads * padded] = 0
+    fill(forward, 0, heads * padded, 0.0)
+    fill(backward, 0, heads * padded, 0.0)
     for first in range(0, padded, ROWS):
         at = first * padded
         _update(before, at, after, at, write_weights, precedence, first, padded)
@@ -123,10 +124,14 @@ def links_backward(
                 g30, g31 = fma(factor, left, g30), fma(factor, right, g31)
             if j <= first and first < j + 2 * lanes:
                 # The diagonal, which is always 0, passes through these columns.
-                store(d_links, at0 + j, g00), store(d_links, at0 + k, g01)
-                store(d_links, at1 + j, g10), store(d_links, at1 + k, g11)
-                store(d_links, at2 + j, g20), store(d_links, at2 + k, g21)
-                store(d_links, at3 + j, g30), store(d_links, at3 + k, g31)
+                store(d_links, at0 + j, g00)
+                store(d_links, at0 + k, g01)
+                store(d_links, at1 + j, g10)
+                store(d_links, at1 + k, g11)
+                store(d_links, at2 + j, g20)
+                store(d_links, at2 + k, g21)
+                store(d_links, at3 + j, g30)
+                store(d_links, at3 + k, g31)
                 for i in range(ROWS):
                     d_links[at0 + i * padded + first + i] = 0
                 g00, g01 = load(d_links, at0 + j), load(d_links, at0 + k)

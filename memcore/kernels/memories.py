@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memcore.kernels import dam, dnc, plan
-from memcore.kernels.compiling import Entry, kernel, sources_digest
+from memcore.kernels.compiling import Entry, joined, kernel, sources_digest
 from memcore.kernels.content import inverse_norms
 from memcore.kernels.lanes import floats_at, int32s_at, int64s_at, part
 from memcore.kernels.links import links_forward
@@ -70,7 +70,7 @@ def _leave_dnc(told, at, example, record, sizes, zero):
     leave_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
 
 
-@kernel
+@joined
 def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero):
     sizes, order, stride = _sizes(told), told[plan.ORDER], told[plan.STRIDE]
     recording, steps = told[plan.RECORDING] != 0, told[plan.MEMORY_STEPS]
@@ -120,7 +120,7 @@ def _links_before(told, at, example, step, tape, target, sizes, zero):
     return links
 
 
-@kernel
+@joined
 def _dnc_backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
     sizes, order, record = _sizes(told), told[plan.ORDER], told[plan.RECORD]
     gradient = dnc.fields(floats_at(d_state, ANYTHING, zero), 0, sizes)
@@ -164,7 +164,7 @@ def _leave_dam(told, at, example, record, sizes, zero):
     leave_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
 
 
-@kernel
+@joined
 def _dam_forward(told, what, at, example, step, vector, reads, scratch, _, zero):
     sizes = _sizes(told)
     tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
@@ -184,7 +184,7 @@ def _dam_forward(told, what, at, example, step, vector, reads, scratch, _, zero)
         )  # fmt: skip
 
 
-@kernel
+@joined
 def _dam_backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
     sizes, record = _sizes(told), told[plan.RECORD]
     gradient = dam.fields(floats_at(d_state, ANYTHING, zero), 0, sizes)

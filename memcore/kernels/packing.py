@@ -41,6 +41,7 @@ class Gates:
         every = list(range(self.blocks))
         self._from_input = [0, 1, 2] if kind == GRU else every
         self._from_state = [0, 1, 3] if kind == GRU else every
+        self._plain = self.width == hidden and kind != GRU  # as torch has them
 
     @property
     def size(self) -> int:
@@ -48,9 +49,6 @@ class Gates:
         return self.blocks * self.width
 
     def _spread(self, target: Tensor, blocks: list[int], source: Tensor) -> None:
-        if self.width == self.hidden and len(blocks) == self.blocks:
-            target.add_(source)
-            return
         shape = (self.blocks, self.width, *target.shape[1:])
         for gate, block in enumerate(blocks):
             own = source[gate * self.hidden : (gate + 1) * self.hidden]
@@ -59,6 +57,8 @@ class Gates:
     def matrix(self, from_input: Tensor, from_state: Tensor) -> Tensor:
         """``weight_ih`` and ``weight_hh`` side by side, [G, inputs + H]."""
         inputs = from_input.shape[1]
+        if self._plain:
+            return torch.cat([from_input, from_state], 1)
         result = from_input.new_zeros(self.size, inputs + self.hidden)
         self._spread(result[:, :inputs], self._from_input, from_input)
         self._spread(result[:, inputs:], self._from_state, from_state)
@@ -66,19 +66,23 @@ class Gates:
 
     def rows(self, from_input: Tensor) -> Tensor:
         """Weights from the input alone, [G, inputs]."""
+        if self._plain:
+            return from_input
         result = from_input.new_zeros(self.size, from_input.shape[1])
         self._spread(result, self._from_input, from_input)
         return result
 
     def bias(self, from_input: Tensor, from_state: Tensor) -> Tensor:
         """``bias_ih`` and ``bias_hh``, [G]."""
+        if self._plain:
+            return from_input + from_state
         result = from_input.new_zeros(self.size)
         self._spread(result, self._from_input, from_input)
         self._spread(result, self._from_state, from_state)
         return result
 
     def _gathered(self, gradients: Tensor, blocks: list[int]) -> Tensor:
-        if self.width == self.hidden and len(blocks) == self.blocks:
+        if self._plain:
             return gradients
         parts = gradients.view(-1, self.blocks, self.width)[:, :, : self.hidden]
         return parts[:, blocks].reshape(len(gradients), -1)

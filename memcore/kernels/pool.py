@@ -17,14 +17,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from memcore.backends import is_forked
 from memcore.kernels import plan
 from memcore.kernels.compiling import Entry
 
 __all__ = ["run"]
 
-_main_process = os.getpid()
 _lock = threading.Lock()
-_own_threads: dict[int, ThreadPoolExecutor] = {}  # by process: a fork takes no threads along
+_own_threads: ThreadPoolExecutor | None = None
+
+
+def _begin_in_child() -> None:
+    # No thread came along, and another of the parent's may have held the lock.
+    global _lock, _own_threads
+    _lock, _own_threads = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def run(entry: Entry, told: np.ndarray, chunks: int) -> None:
@@ -40,7 +50,8 @@ def run(entry: Entry, told: np.ndarray, chunks: int) -> None:
     if chunks == 1:
         function(told.ctypes.data)
         return
-    team = _torch_team() if os.getpid() == _main_process else None
+    # OpenMP's threads do not come along in a fork, and its library would wait for them for ever.
+    team = None if is_forked() else _torch_team()
     if team is not None:
         told[plan.THREAD_NUMBER], told[plan.THREAD_COUNT] = team.number, team.count
         team.parallel(entry.address, told.ctypes.data, chunks, 0)
@@ -48,7 +59,7 @@ def run(entry: Entry, told: np.ndarray, chunks: int) -> None:
     each = [told.copy() for _ in range(chunks)]
     for chunk, own in enumerate(each):
         own[plan.CHUNK] = chunk
-    others = [_threads(chunks).submit(function, own.ctypes.data) for own in each[1:]]
+    others = [_threads().submit(function, own.ctypes.data) for own in each[1:]]
     function(each[0].ctypes.data)
     for other in others:
         other.result()
@@ -78,11 +89,10 @@ def _torch_team() -> _Team | None:
     return None
 
 
-def _threads(count: int) -> ThreadPoolExecutor:
+def _threads() -> ThreadPoolExecutor:
+    global _own_threads
     with _lock:
-        if os.getpid() not in _own_threads:
-            _own_threads.clear()
-            _own_threads[os.getpid()] = ThreadPoolExecutor(
-                max(count, os.cpu_count() or 1), thread_name_prefix="memcore"
-            )
-        return _own_threads[os.getpid()]
+        if _own_threads is None:
+            count = max(os.cpu_count() or 1, torch.get_num_threads())
+            _own_threads = ThreadPoolExecutor(count, thread_name_prefix="memcore")
+        return _own_threads

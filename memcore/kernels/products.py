@@ -1,6 +1,6 @@
 """Products of matrices, a block of the result in registers.
 
-A matrix stands in a flat array: element (i, q) of A at ``a + i·a_row + q·a_step``. Each element of
+A matrix stands in a flat array: element (i, q) at ``at + i·row + q·step``. Each element of
 a result is summed in the order of its terms whatever the shape of its block, so that a row of a
 batch comes out the same, bit for bit, wherever it stands.
 """
@@ -14,134 +14,183 @@ __all__ = ["multiply", "multiply_transposed"]
 
 
 @inlined
-def _block_of_four(A, a, a_row, a_step, B, b, b_row, C, c, c_row, terms, add):
-    lanes = lane_count(A)
-    a1, a2, a3 = a + a_row, a + 2 * a_row, a + 3 * a_row
-    c1, c2, c3 = c + c_row, c + 2 * c_row, c + 3 * c_row
+def _block_of_four(
+    left, left_at, left_row, left_step, right, right_at, right_row, out, out_at, out_row, terms, add
+):
+    lanes = lane_count(left)
+    left1, left2, left3 = left_at + left_row, left_at + 2 * left_row, left_at + 3 * left_row
+    out1, out2, out3 = out_at + out_row, out_at + 2 * out_row, out_at + 3 * out_row
     if add:
-        s00, s01 = load(C, c), load(C, c + lanes)
-        s10, s11 = load(C, c1), load(C, c1 + lanes)
-        s20, s21 = load(C, c2), load(C, c2 + lanes)
-        s30, s31 = load(C, c3), load(C, c3 + lanes)
+        s00, s01 = load(out, out_at), load(out, out_at + lanes)
+        s10, s11 = load(out, out1), load(out, out1 + lanes)
+        s20, s21 = load(out, out2), load(out, out2 + lanes)
+        s30, s31 = load(out, out3), load(out, out3 + lanes)
     else:
-        s00 = filled(A, 0)
+        s00 = filled(left, 0)
         s01, s10, s11, s20, s21, s30, s31 = s00, s00, s00, s00, s00, s00, s00
     for q in range(terms):
-        left, right, place = load(B, b), load(B, b + lanes), q * a_step
-        factor = spread(A, a + place)
-        s00, s01 = fma(factor, left, s00), fma(factor, right, s01)
-        factor = spread(A, a1 + place)
-        s10, s11 = fma(factor, left, s10), fma(factor, right, s11)
-        factor = spread(A, a2 + place)
-        s20, s21 = fma(factor, left, s20), fma(factor, right, s21)
-        factor = spread(A, a3 + place)
-        s30, s31 = fma(factor, left, s30), fma(factor, right, s31)
-        b += b_row
-    store(C, c, s00), store(C, c + lanes, s01)
-    store(C, c1, s10), store(C, c1 + lanes, s11)
-    store(C, c2, s20), store(C, c2 + lanes, s21)
-    store(C, c3, s30), store(C, c3 + lanes, s31)
+        low, high, place = load(right, right_at), load(right, right_at + lanes), q * left_step
+        factor = spread(left, left_at + place)
+        s00, s01 = fma(factor, low, s00), fma(factor, high, s01)
+        factor = spread(left, left1 + place)
+        s10, s11 = fma(factor, low, s10), fma(factor, high, s11)
+        factor = spread(left, left2 + place)
+        s20, s21 = fma(factor, low, s20), fma(factor, high, s21)
+        factor = spread(left, left3 + place)
+        s30, s31 = fma(factor, low, s30), fma(factor, high, s31)
+        right_at += right_row
+    store(out, out_at, s00)
+    store(out, out_at + lanes, s01)
+    store(out, out1, s10)
+    store(out, out1 + lanes, s11)
+    store(out, out2, s20)
+    store(out, out2 + lanes, s21)
+    store(out, out3, s30)
+    store(out, out3 + lanes, s31)
 
 
 @inlined
-def _block_of_one(A, a, a_step, B, b, b_row, C, c, terms, add):
-    lanes = lane_count(A)
+def _block_of_one(left, left_at, left_step, right, right_at, right_row, out, out_at, terms, add):
+    lanes = lane_count(left)
     if add:
-        left, right = load(C, c), load(C, c + lanes)
+        low, high = load(out, out_at), load(out, out_at + lanes)
     else:
-        left = filled(A, 0)
-        right = left
+        low = filled(left, 0)
+        high = low
     for q in range(terms):
-        factor = spread(A, a + q * a_step)
-        left = fma(factor, load(B, b), left)
-        right = fma(factor, load(B, b + lanes), right)
-        b += b_row
-    store(C, c, left), store(C, c + lanes, right)
+        factor = spread(left, left_at + q * left_step)
+        low = fma(factor, load(right, right_at), low)
+        high = fma(factor, load(right, right_at + lanes), high)
+        right_at += right_row
+    store(out, out_at, low)
+    store(out, out_at + lanes, high)
 
 
 @kernel
-def multiply(A, a, a_row, a_step, B, b, b_row, panel, C, c, c_row, rows, terms, width, add):
-    """``C = A B``, or ``C += A B`` where ``add``; columns of B and C are a multiple of two registers.
+def multiply(
+    left,
+    left_at,
+    left_row,
+    left_step,
+    right,
+    right_at,
+    right_row,
+    panel,
+    out,
+    out_at,
+    out_row,
+    rows,
+    terms,
+    width,
+    add,
+):
+    """``C = A B``, or ``C += A B`` where ``add``; B and C are a multiple of two registers wide.
 
     ``panel`` is the way from two registers' columns of B to the next two: two registers for a
     plain matrix, ``terms`` times as much for one that was packed by panels.
     """
-    columns = 2 * lane_count(A)
+    columns = 2 * lane_count(left)
     for first in range(0, width, columns):
         row = 0
         while row + 4 <= rows:
             _block_of_four(
-                A, a + row * a_row, a_row, a_step, B, b, b_row, C, c + row * c_row + first, c_row,
-                terms, add,
+                left, left_at + row * left_row, left_row, left_step, right, right_at, right_row,
+                out, out_at + row * out_row + first, out_row, terms, add,
             )  # fmt: skip
             row += 4
         while row < rows:
             _block_of_one(
-                A, a + row * a_row, a_step, B, b, b_row, C, c + row * c_row + first, terms, add
+                left,
+                left_at + row * left_row,
+                left_step,
+                right,
+                right_at,
+                right_row,
+                out,
+                out_at + row * out_row + first,
+                terms,
+                add,
             )
             row += 1
-        b += panel
+        right_at += panel
 
 
 @inlined
-def _dots_of_four(A, a, a_row, B, b, b_row, C, c, c_row, c_step, length):
-    lanes = lane_count(A)
-    a1, a2, a3 = a + a_row, a + 2 * a_row, a + 3 * a_row
-    s00 = filled(A, 0)
+def _dots_of_four(
+    left, left_at, left_row, right, right_at, right_row, out, out_at, out_row, out_step, length
+):
+    lanes = lane_count(left)
+    left1, left2, left3 = left_at + left_row, left_at + 2 * left_row, left_at + 3 * left_row
+    s00 = filled(left, 0)
     s01, s10, s11, s20, s21, s30, s31 = s00, s00, s00, s00, s00, s00, s00
     for j in range(0, length, lanes):
-        left, right = load(B, b + j), load(B, b + b_row + j)
-        row = load(A, a + j)
-        s00, s01 = fma(row, left, s00), fma(row, right, s01)
-        row = load(A, a1 + j)
-        s10, s11 = fma(row, left, s10), fma(row, right, s11)
-        row = load(A, a2 + j)
-        s20, s21 = fma(row, left, s20), fma(row, right, s21)
-        row = load(A, a3 + j)
-        s30, s31 = fma(row, left, s30), fma(row, right, s31)
-    C[c] += total(s00)
-    C[c + c_step] += total(s01)
-    c += c_row
-    C[c] += total(s10)
-    C[c + c_step] += total(s11)
-    c += c_row
-    C[c] += total(s20)
-    C[c + c_step] += total(s21)
-    c += c_row
-    C[c] += total(s30)
-    C[c + c_step] += total(s31)
+        low, high = load(right, right_at + j), load(right, right_at + right_row + j)
+        row = load(left, left_at + j)
+        s00, s01 = fma(row, low, s00), fma(row, high, s01)
+        row = load(left, left1 + j)
+        s10, s11 = fma(row, low, s10), fma(row, high, s11)
+        row = load(left, left2 + j)
+        s20, s21 = fma(row, low, s20), fma(row, high, s21)
+        row = load(left, left3 + j)
+        s30, s31 = fma(row, low, s30), fma(row, high, s31)
+    out[out_at] += total(s00)
+    out[out_at + out_step] += total(s01)
+    out_at += out_row
+    out[out_at] += total(s10)
+    out[out_at + out_step] += total(s11)
+    out_at += out_row
+    out[out_at] += total(s20)
+    out[out_at + out_step] += total(s21)
+    out_at += out_row
+    out[out_at] += total(s30)
+    out[out_at + out_step] += total(s31)
 
 
 @inlined
-def _dot(A, a, B, b, length):
-    lanes = lane_count(A)
-    found = filled(A, 0)
+def _dot(left, left_at, right, right_at, length):
+    lanes = lane_count(left)
+    found = filled(left, 0)
     for j in range(0, length, lanes):
-        found = fma(load(A, a + j), load(B, b + j), found)
+        found = fma(load(left, left_at + j), load(right, right_at + j), found)
     return total(found)
 
 
 @kernel
-def multiply_transposed(A, a, a_row, B, b, b_row, C, c, c_row, c_step, rows, columns, length):
+def multiply_transposed(
+    left,
+    left_at,
+    left_row,
+    right,
+    right_at,
+    right_row,
+    out,
+    out_at,
+    out_row,
+    out_step,
+    rows,
+    columns,
+    length,
+):
     """``C += A Bᵀ``: dot products of rows, whose length is a multiple of a register."""
     row = 0
     while row + 4 <= rows:
         column = 0
         while column + 2 <= columns:
             _dots_of_four(
-                A, a + row * a_row, a_row, B, b + column * b_row, b_row,
-                C, c + row * c_row + column * c_step, c_row, c_step, length,
+                left, left_at + row * left_row, left_row,
+                right, right_at + column * right_row, right_row,
+                out, out_at + row * out_row + column * out_step, out_row, out_step, length,
             )  # fmt: skip
             column += 2
         if column < columns:
             for i in range(row, row + 4):
-                C[c + i * c_row + column * c_step] += _dot(
-                    A, a + i * a_row, B, b + column * b_row, length
+                out[out_at + i * out_row + column * out_step] += _dot(
+                    left, left_at + i * left_row, right, right_at + column * right_row, length
                 )
         row += 4
     while row < rows:
         for column in range(columns):
-            C[c + row * c_row + column * c_step] += _dot(
-                A, a + row * a_row, B, b + column * b_row, length
+            out[out_at + row * out_row + column * out_step] += _dot(
+                left, left_at + row * left_row, right, right_at + column * right_row, length
             )
         row += 1

@@ -7,6 +7,7 @@ slots, rounded up to whole registers; what lies beyond the last slot is 0.
 from __future__ import annotations
 
 from memcore.kernels.compiling import kernel
+from memcore.kernels.functions import fill
 from memcore.kernels.lanes import floats_at
 from memcore.kernels.sizes import Sizes
 
@@ -16,7 +17,7 @@ __all__ = ["enter_memory", "enter_rows", "leave_memory", "leave_rows"]
 @kernel
 def enter_rows(target, address, example, rows, sizes: Sizes, zero):
     """Fill ``target`` from a tensor [B, rows, N]; with zeros where the address is 0."""
-    target[:] = 0
+    fill(target, 0, rows * sizes.padded, 0.0)
     if address != 0:
         length = rows * sizes.slots
         source = floats_at(address, (example + 1) * length, zero)
@@ -39,7 +40,7 @@ def leave_rows(source, address, example, rows, sizes: Sizes, zero):
 @kernel
 def enter_memory(target, address, example, sizes: Sizes, zero):
     """Fill ``target`` from a tensor [B, N, W]; with zeros where the address is 0."""
-    target[:] = 0
+    fill(target, 0, sizes.words * sizes.padded, 0.0)
     if address != 0:
         length = sizes.slots * sizes.words
         source = floats_at(address, (example + 1) * length, zero)

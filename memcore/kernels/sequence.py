@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from memcore.kernels import plan
-from memcore.kernels.compiling import Entry, kernel, sources_digest
+from memcore.kernels.compiling import Entry, joined, kernel, sources_digest
 from memcore.kernels.controllers import cell_backward, cell_forward
+from memcore.kernels.functions import fill
 from memcore.kernels.lanes import (
     address_of,
     call,
+    float_of,
     floats_at,
     int64s_at,
     lane_count,
@@ -144,10 +146,7 @@ def _cells_forward(told, time, layer, first, last, factors, zero):
             )  # fmt: skip
     top = ((layer * depths + depths - 1) * (steps + 1) + time + 1) * examples * width
     begin = (layer * steps + time) * examples * row
-    bounded = told[plan.CLIP] != 0
-    clip = zero
-    if bounded:
-        clip = floats_at(told[plan.CLIP], 1, zero)[0]
+    bounded, clip = told[plan.CLIP] != 0, type(zero)(float_of(told[plan.CLIP]))
     for example in range(first, last):
         for j in range(hidden):
             value = hidden_tape[top + example * width + j]
@@ -158,7 +157,7 @@ def _cells_forward(told, time, layer, first, last, factors, zero):
             outputs[begin + example * row + j] = value
 
 
-@kernel
+@joined
 def _forward(told, first, last, zero):
     """All time steps of some examples."""
     steps, examples, layers = told[plan.STEPS], told[plan.EXAMPLES], told[plan.LAYERS]
@@ -285,19 +284,16 @@ def _layer_backward(told, time, layer, first, last, d_row, slope, products, zero
     )  # fmt: skip
     hidden_tape = floats_at(told[plan.HIDDEN_TAPE], ANYTHING, zero)
     top = ((layer * depths + depths - 1) * (steps + 1) + time + 1) * examples * width
-    bounded = told[plan.CLIP] != 0
-    clip = zero
-    if bounded:
-        clip = floats_at(told[plan.CLIP], 1, zero)[0]
+    bounded, clip = told[plan.CLIP] != 0, type(zero)(float_of(told[plan.CLIP]))
     for i in range(count):
-        slope[i * width : (i + 1) * width] = 0
+        fill(slope, i * width, (i + 1) * width, 0.0)
         for j in range(hidden):
             value = hidden_tape[top + (first + i) * width + j]
             if not bounded or (value >= -clip and value <= clip):
                 slope[i * width + j] = d_row[i * row + j] + products[i * width + j]
 
 
-@kernel
+@joined
 def _backward(told, first, last, zero):
     """All time steps of some examples, in reverse."""
     steps, examples, layers = told[plan.STEPS], told[plan.EXAMPLES], told[plan.LAYERS]

@@ -1,0 +1,115 @@
+"""What a segment takes and gives, as tensors in groups and in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from memcore.kernels.controllers import LSTM
+from memcore.kernels.memories import Kind
+
+__all__ = ["Cells", "Memory", "Parts", "Result", "Segment"]
+
+
+class Memory(NamedTuple):
+    """Which memory, and its sizes."""
+
+    kind: Kind
+    slots: int
+    words: int
+    heads: int
+    interface: int
+
+
+class Cells(NamedTuple):
+    """Which controller, and its sizes; none at all where ``layers`` is 0."""
+
+    kind: int = LSTM
+    layers: int = 0
+    depth: int = 0
+    hidden: int = 0
+    clip: float = 0.0  # 0: the output is not clamped
+    shared: bool = True  # one memory for all layers
+
+
+class Parts(NamedTuple):
+    """All tensors that a segment takes."""
+
+    inputs: Tensor  # [T, B, X], or interface vectors [T, B, I] where there is no controller
+    reads: Tensor | None  # [B, R·W]
+    masks: Tensor | None  # [L, T, D − 1, B, H], dropout
+    hidden: Sequence[Sequence[Any]]  # of each cell (h,) or (h, c), each [B, H]
+    states: Sequence[Sequence[Any]]  # of each memory its fields
+    cells: Sequence[Sequence[Any]]  # of each cell weight_ih, weight_hh, bias_ih, bias_hh
+    interfaces: Sequence[Sequence[Any]]  # of each layer weight, bias
+
+
+class Result(NamedTuple):
+    """What a segment gives."""
+
+    rows: Tensor  # [T, B, H + R·W] of the last layer
+    reads: Tensor | None  # [B, R·W]
+    hidden: Sequence[Sequence[Any]]
+    states: Sequence[Sequence[Any]]
+
+
+class Segment(NamedTuple):
+    """The sizes of a segment, by which its tensors come in one list and out of one again."""
+
+    memory: Memory
+    cells: Cells
+
+    @property
+    def cell_count(self) -> int:
+        """L·D."""
+        return self.cells.layers * self.cells.depth
+
+    @property
+    def memory_count(self) -> int:
+        """One, or one a layer."""
+        return 1 if self.cells.shared else self.cells.layers
+
+    @property
+    def per_state(self) -> int:
+        """Tensors in a cell's state."""
+        return 2 if self.cells.kind == LSTM else 1
+
+    def flatten(self, parts: Parts) -> list[Any]:
+        """All tensors in one list."""
+        groups = (*parts.hidden, *parts.states, *parts.cells, *parts.interfaces)
+        flat = [parts.inputs, parts.reads, parts.masks]
+        return flat + [tensor for group in groups for tensor in group]
+
+    def split(self, flat: Sequence[Any]) -> Parts:
+        """Undo `flatten`."""
+        rest = iter(flat[3:])
+        return Parts(
+            flat[0],
+            flat[1],
+            flat[2],
+            _groups(rest, self.cell_count, self.per_state),
+            _groups(rest, self.memory_count, len(self.memory.kind.fields)),
+            _groups(rest, self.cell_count, 4),
+            _groups(rest, self.cells.layers, 2),
+        )
+
+    def flatten_result(self, result: Result) -> tuple[Any, ...]:
+        """All tensors in one tuple."""
+        groups = (*result.hidden, *result.states)
+        return (result.rows, result.reads, *(tensor for group in groups for tensor in group))
+
+    def split_result(self, flat: Sequence[Any]) -> Result:
+        """Undo `flatten_result`."""
+        rest = iter(flat[2:])
+        return Result(
+            flat[0],
+            flat[1],
+            _groups(rest, self.cell_count, self.per_state),
+            _groups(rest, self.memory_count, len(self.memory.kind.fields)),
+        )
+
+
+def _groups(rest: Any, count: int, each: int) -> list[tuple[Any, ...]]:
+    return [tuple(next(rest) for _ in range(each)) for _ in range(count)]
