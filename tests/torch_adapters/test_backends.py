@@ -1,0 +1,89 @@
+"""One test over all: whatever a module is and is called with, its backends agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("numba")
+
+from backend_cases import Case, assert_agree, draw, run
+from memcore.kernels import layout
+from torch_adapters import DAM, DNC
+
+# What was seen over 1,000 cases: outputs 3e-14 and 5e-6, gradients 3e-12 and 2e-4.
+TOLERANCES = {torch.float64: (1e-12, 1e-11), torch.float32: (1e-4, 2e-3)}
+
+
+def check(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    if case.chunks:
+        monkeypatch.setattr(layout, "THREAD_PAYS", 1)
+    kernels, reference = run(case, "numba"), run(case, "reference")
+    of_outputs, of_gradients = TOLERANCES[case.options["dtype"]]
+    assert_agree(kernels.outputs, reference.outputs, of_outputs)
+    assert_agree(kernels.gradients, reference.gradients, of_gradients)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_backends_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(draw(seed), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60, 360))
+def test_backends_agree_in_more_cases(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(draw(seed), monkeypatch)
+
+
+def test_the_cases_are_diverse() -> None:
+    """Each value of each option comes up among those that are always run."""
+    cases = [draw(seed) for seed in range(60)]
+    seen = {name: {case.options[name] for case in cases} for name in cases[0].options}
+    assert {case.model for case in cases} == {DNC, DAM}
+    assert seen["rnn_type"] == {"lstm", "gru", "rnn"}
+    assert seen["nonlinearity"] == {"tanh", "relu"}
+    assert seen["num_layers"] == {1, 2, 3}
+    assert seen["num_hidden_layers"] == {1, 2}
+    assert seen["clip"] == {0, 20, 0.2}
+    assert seen["read_heads"] == {1, 2, 3, 4, 5}
+    assert seen["nr_cells"] == {1, 2, 5, 16, 17, 33, 40}
+    assert seen["cell_size"] == {1, 3, 8, 10}
+    assert seen["dtype"] == {torch.float32, torch.float64}
+    for name in ("bias", "share_memory", "independent_linears", "batch_first"):
+        assert seen[name] == {False, True}, name
+    assert seen["dropout"] == {0, 0.3}
+    assert {case.layout for case in cases} == {"padded", "packed", "packed unsorted"}
+    assert {case.starts for case in cases} == {"none", "padded", "packed"}
+    assert {case.reset for case in cases} == {"none", "all", "some"}
+    assert {case.given for case in cases} == {"none", "partly", "given", "learned", "expanded"}
+    assert {case.chunks for case in cases} == {False, True}
+    assert any(case.split for case in cases)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4, 5])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_links_that_were_not_kept_are_made_again(
+    stride: int, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "KEEP_ALL_LINKS", 0)
+    monkeypatch.setattr(layout, "LINK_STRIDE", stride)
+    options = {"num_layers": layers, "num_hidden_layers": 1, "nr_cells": 17, "cell_size": 3,
+               "read_heads": 2, "clip": 20, "rnn_type": "gru", "dtype": torch.float64}  # fmt: skip
+    for steps in (1, 4, 7):
+        case = Case(steps, DNC, (2, 8), options, 2, (steps,) * 2, "padded", "none", "none",
+                    "learned", 0, True)  # fmt: skip
+        check(case, monkeypatch)
+
+
+@pytest.mark.parametrize("model", [DNC, DAM])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_large_one(
+    model: type[DNC | DAM], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links of megabytes, tapes that are used again, several threads without being asked."""
+    options = {"num_layers": 1, "num_hidden_layers": 1, "nr_cells": 130, "cell_size": 20,
+               "read_heads": 3, "clip": 20, "dtype": dtype}  # fmt: skip
+    for seed in range(2):
+        case = Case(seed, model, (20, 70), options, 1, (6,) * 6, "padded", "none", "none",
+                    "given", 0, False)  # fmt: skip
+        check(case, monkeypatch)
