@@ -38,6 +38,7 @@ def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> MemoryRN
         nr_cells=options.mem_slot,
         cell_size=options.mem_size,
         read_heads=options.read_heads,
+        backend=options.backend,
         **sparse,
     )
 

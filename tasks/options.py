@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from memcore import MemcoreError
+from memcore.backends import check_backend, numba_is_missing
 from memcore.index import check_choice
 from task import AddOption
 
@@ -36,6 +37,17 @@ def _index(text: str) -> str:
         check_choice("index", text.lower())
     except (MemcoreError, ImportError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    return text.lower()
+
+
+def _backend(text: str) -> str:
+    try:
+        check_backend("backend", text.lower())
+    except MemcoreError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    missing = numba_is_missing() if text.lower() == "numba" else None
+    if missing is not None:
+        raise argparse.ArgumentTypeError(missing)
     return text.lower()
 
 
@@ -84,6 +96,7 @@ def build_parser(
     add(
         "index", _index, "auto", "what finds the rows of a sparse memory: auto, exact, faiss, flann"
     )
+    add("backend", _backend, "auto", "what runs the model: auto, reference, numba")
     add("sequence_max_length", positive, 4, "longest sequence, at first")
     choose("curriculum", ("linear", "exponential"), "linear", "how the longest sequence grows")
     add("curriculum_increment", natural, 0, "linear: by how much it grows")

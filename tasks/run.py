@@ -94,7 +94,10 @@ class Run:
         """
         batch = self._batch(length, torch.Generator().manual_seed(self.options.seed + 1), 1)
         self.model.eval()
+        backend = self.model.backend
         self.model.debug = True
+        if backend == "numba":
+            self.model.backend = "auto"  # which shows every step
         try:
             with torch.no_grad():
                 output, _, trace = self.model(batch.input)
@@ -103,7 +106,7 @@ class Run:
                 raise
             return self.example(length // 2)
         finally:
-            self.model.debug = False
+            self.model.debug, self.model.backend = False, backend
         return batch, self.task.show(output).cpu(), trace
 
     def _batch(

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 RANKS = {
     "memcore.errors": 0,
     "memcore.numerics": 1,
+    "memcore.backends": 1,
     "memcore.access": 2,
     "memcore.allocation": 2,
     "memcore.content": 2,
@@ -41,21 +42,45 @@ RANKS = {
     "memcore.index.auto": 7,
     "memcore.index.mirror": 7,
     "memcore.index": 8,
+    "memcore.kernels.compiling": 1,
+    "memcore.kernels.lanes": 1,
+    "memcore.kernels.pages": 1,
+    "memcore.kernels.plan": 1,
+    "memcore.kernels.sizes": 1,
+    "memcore.kernels.pool": 2,
+    "memcore.kernels.functions": 2,
+    "memcore.kernels.products": 2,
+    "memcore.kernels.allocation": 3,
+    "memcore.kernels.content": 3,
+    "memcore.kernels.controllers": 3,
+    "memcore.kernels.links": 3,
+    "memcore.kernels.records": 3,
+    "memcore.kernels.dam": 4,
+    "memcore.kernels.dnc": 4,
+    "memcore.kernels.packing": 4,
+    "memcore.kernels.sequence": 4,
+    "memcore.kernels.memories": 5,
+    "memcore.kernels.parts": 6,
+    "memcore.kernels.layout": 7,
+    "memcore.kernels.weight_gradients": 8,
+    "memcore.kernels.segment": 9,
+    "memcore.kernels": 10,
+    "memcore.batched": 11,
     "memcore.sam_interface": 6,
-    "memcore.dam": 7,
-    "memcore.dnc": 7,
+    "memcore.dam": 12,
+    "memcore.dnc": 12,
     "memcore.sdnc_interface": 7,
     "memcore.sparse_state": 9,
     "memcore.sparse_step": 9,
     "memcore.sam": 10,
     "memcore.sdnc": 11,
-    "memcore": 12,
-    "memcore.testing": 13,
-    "torch_adapters": 14,
-    "tasks": 15,
+    "memcore": 13,
+    "memcore.testing": 14,
+    "torch_adapters": 15,
+    "tasks": 16,
 }
 # The scripts are no package: they import each other by bare names.
-RANKS |= {path.stem: 15 for path in (ROOT / "tasks").glob("*.py")}
+RANKS |= {path.stem: 16 for path in (ROOT / "tasks").glob("*.py")}
 FILES = [
     path.relative_to(ROOT)
     for folder in ("memcore", "torch_adapters", "tasks")
@@ -107,6 +132,14 @@ def test_nothing_points_back(path: Path) -> None:
 def test_the_core_knows_nothing_of_models() -> None:
     """The time loop is written for any memory: it imports none."""
     files = ("recurrence", "carried", "cell", "controller", "interface", "sequence", "debug", "hx")
-    for name in files:
+    for name in (*files, "backend", "segment"):
         for module in imported(Path("torch_adapters") / f"{name}.py"):
             assert not {"dnc", "dam", "sam", "sdnc"} & set(module.split("."))
+
+
+def test_shapes_are_checked_in_all_of_memcore_but_the_kernels(pytestconfig: pytest.Config) -> None:
+    *checked, _ = pytestconfig.getoption("--jaxtyping-packages").split(",")
+    modules = {path.stem for path in (ROOT / "memcore").iterdir() if path.suffix in ("", ".py")}
+    assert set(checked) == {
+        f"memcore.{name}" for name in modules - {"__init__", "__pycache__", "kernels", "py"}
+    }

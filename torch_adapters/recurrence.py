@@ -150,7 +150,11 @@ class MemoryRNN(nn.Module):
         and modes.
 
         Args:
-            input: as in `forward`, and so are the others.
+            input: as in `forward`.
+            hx: as in `forward`.
+            reset_experience: as in `forward`.
+            pass_through_memory: as in `forward`.
+            episode_start: as in `forward`.
 
         Returns:
             ``(name, reason)``: ``('numba', None)``, or ``'reference'`` and one sentence.

@@ -13,14 +13,16 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba import types
 from numba.core.errors import NumbaWarning
 
-__all__ = ["Entry", "inlined", "joined", "kernel", "sources_digest"]
+__all__ = ["Entry", "entries", "inlined", "joined", "kernel", "sources_digest"]
 
 logger = logging.getLogger("memcore")
 
@@ -70,12 +72,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
+@cache
 def sources_digest() -> str:
     """A digest of this folder's sources, by which kernels of an older one are not taken."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def entries(factory: Callable[[Any, str], Any], arguments: int) -> dict[int, Entry]:
+    """An entry for each dtype, by the size of its numbers.
+
+    Args:
+        factory: from a dtype of NumPy and the sources' digest to the function.
+        arguments: how many it takes.
+    """
+    digest = sources_digest()
+    return {
+        real().itemsize: Entry(factory(real, digest), arguments)
+        for real in (np.float32, np.float64)
+    }
 
 
 class Entry:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from memcore.kernels import dam, dnc, plan
-from memcore.kernels.compiling import Entry, joined, kernel, sources_digest
+from memcore.kernels.compiling import Entry, entries, joined, kernel
 from memcore.kernels.content import inverse_norms
 from memcore.kernels.lanes import floats_at, int32s_at, int64s_at, part
 from memcore.kernels.links import links_forward
@@ -217,30 +215,74 @@ class Kind(NamedTuple):
     backward: dict[int, Entry]
 
 
-def _entries(function: Any) -> dict[int, Entry]:
-    """Of a kernel an entry for each dtype."""
-
-    def entry(real: Any, digest: str) -> Entry:
-        def step(told, what, at, example, number, first, second, third, fourth):
-            # The digest is here so that what was compiled of other sources is not taken.
-            if len(digest) > 0:
-                function(
-                    int64s_at(told, ANYTHING), what, at, example, number, first, second, third,
-                    fourth, real(0),
-                )  # fmt: skip
-
-        return Entry(step, plan.STEP_ARGUMENTS)
-
-    return {4: entry(np.float32, sources_digest()), 8: entry(np.float64, sources_digest())}
+# The factories of entries. What an entry closes over is part of the key by which it is found on the
+# disk, so that is a dtype and the digest alone: another digest, other sources. The kernels it calls
+# it takes from this module: they have numbers that differ from process to process.
 
 
-# DNCState: memory, usage, precedence, link, read_weights, write_weights
+def _dnc_forward_entry(real: Any, digest: str) -> Any:
+    def step(told, what, at, example, number, first, second, third, fourth):
+        if len(digest) > 0:
+            _dnc_forward(
+                int64s_at(told, ANYTHING), what, at, example, number, first, second, third, fourth,
+                real(0),
+            )  # fmt: skip
+
+    return step
+
+
+def _dnc_backward_entry(real: Any, digest: str) -> Any:
+    def step(told, what, at, example, number, first, second, third, fourth):
+        if len(digest) > 0:
+            _dnc_backward(
+                int64s_at(told, ANYTHING), what, at, example, number, first, second, third, fourth,
+                real(0),
+            )  # fmt: skip
+
+    return step
+
+
+def _dam_forward_entry(real: Any, digest: str) -> Any:
+    def step(told, what, at, example, number, first, second, third, fourth):
+        if len(digest) > 0:
+            _dam_forward(
+                int64s_at(told, ANYTHING), what, at, example, number, first, second, third, fourth,
+                real(0),
+            )  # fmt: skip
+
+    return step
+
+
+def _dam_backward_entry(real: Any, digest: str) -> Any:
+    def step(told, what, at, example, number, first, second, third, fourth):
+        if len(digest) > 0:
+            _dam_backward(
+                int64s_at(told, ANYTHING), what, at, example, number, first, second, third, fourth,
+                real(0),
+            )  # fmt: skip
+
+    return step
+
+
 DNC = Kind(
-    (0, 1, 2, None, 4, 3), 3, (), dnc.record_size, dnc.order_size, dnc.gradient_size, dnc.work_size,
-    _entries(_dnc_forward), _entries(_dnc_backward),
-)  # fmt: skip
-# DAMState: memory, usage, read_weights, write_weights
+    fields=(0, 1, 2, None, 4, 3),  # memory, usage, precedence, link, read_weights, write_weights
+    links=3,
+    without_gradient=(),
+    record_size=dnc.record_size,
+    order_size=dnc.order_size,
+    gradient_size=dnc.gradient_size,
+    work_size=dnc.work_size,
+    forward=entries(_dnc_forward_entry, plan.STEP_ARGUMENTS),
+    backward=entries(_dnc_backward_entry, plan.STEP_ARGUMENTS),
+)
 DAM = Kind(
-    (0, 1, 4, 3), None, (1,), dam.record_size, dam.order_size, dam.gradient_size, dam.work_size,
-    _entries(_dam_forward), _entries(_dam_backward),
-)  # fmt: skip
+    fields=(0, 1, 4, 3),  # memory, usage, read_weights, write_weights
+    links=None,
+    without_gradient=(1,),
+    record_size=dam.record_size,
+    order_size=dam.order_size,
+    gradient_size=dam.gradient_size,
+    work_size=dam.work_size,
+    forward=entries(_dam_forward_entry, plan.STEP_ARGUMENTS),
+    backward=entries(_dam_backward_entry, plan.STEP_ARGUMENTS),
+)

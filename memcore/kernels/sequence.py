@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from memcore.kernels import plan
-from memcore.kernels.compiling import Entry, joined, kernel, sources_digest
+from memcore.kernels.compiling import entries, joined, kernel
 from memcore.kernels.controllers import cell_backward, cell_forward
 from memcore.kernels.functions import fill
 from memcore.kernels.lanes import (
@@ -370,25 +370,41 @@ def _turns(told):
     return told[plan.CHUNK], told[plan.CHUNKS]
 
 
-def _entries(function: Any) -> dict[int, Entry]:
-    """Of a kernel for some examples an entry for each dtype, which finds its thread's examples."""
-
-    def entry(real: Any, digest: str) -> Entry:
-        def run(address):
-            # The digest is here so that what was compiled of other sources is not taken.
-            if len(digest) > 0:
-                told = int64s_at(address, ANYTHING)
-                chunks, examples = told[plan.CHUNKS], told[plan.EXAMPLES]
-                first, step = _turns(told)
-                for chunk in range(first, chunks, step):
-                    begin, end = chunk * examples // chunks, (chunk + 1) * examples // chunks
-                    if begin < end:
-                        function(told, begin, end, real(0))
-
-        return Entry(run, 1)
-
-    return {4: entry(np.float32, sources_digest()), 8: entry(np.float64, sources_digest())}
+@kernel
+def _share(told, turn):
+    """The examples of a chunk: from which to which."""
+    chunks, examples = told[plan.CHUNKS], told[plan.EXAMPLES]
+    return turn * examples // chunks, (turn + 1) * examples // chunks
 
 
-FORWARD = _entries(_forward)
-BACKWARD = _entries(_backward)
+# As in `memcore.kernels.memories`: an entry closes over nothing but a dtype and the digest.
+
+
+def _forward_entry(real: Any, digest: str) -> Any:
+    def run(address):
+        if len(digest) > 0:
+            told = int64s_at(address, ANYTHING)
+            first, step = _turns(told)
+            for turn in range(first, told[plan.CHUNKS], step):
+                begin, end = _share(told, turn)
+                if begin < end:
+                    _forward(told, begin, end, real(0))
+
+    return run
+
+
+def _backward_entry(real: Any, digest: str) -> Any:
+    def run(address):
+        if len(digest) > 0:
+            told = int64s_at(address, ANYTHING)
+            first, step = _turns(told)
+            for turn in range(first, told[plan.CHUNKS], step):
+                begin, end = _share(told, turn)
+                if begin < end:
+                    _backward(told, begin, end, real(0))
+
+    return run
+
+
+FORWARD = entries(_forward_entry, 1)
+BACKWARD = entries(_backward_entry, 1)
