@@ -295,16 +295,17 @@ class MemoryRNN(nn.Module):
                 vectors = self.interfaces[layer](hidden)
                 with _no_autocast(vectors.device.type):
                     reads, memories[which] = self.cell.step(
-                        memories[which], vectors.to(reads.dtype), self._step_backend()
+                        memories[which], vectors.to(reads.dtype), *self._without_kernels()
                     )
             output = torch.cat([hidden, reads.to(hidden.dtype)], dim=-1)
             if trace is not None:
                 trace.add(self.cell.trace(memories[which], traced))
         return output, Carried(all_hidden, memories, reads)
 
-    def _step_backend(self) -> str:
-        """A step of the memory may be compiled where the sequence cannot be."""
-        return "reference" if self.backend == "reference" else "auto"
+    def _without_kernels(self) -> tuple[str, ...]:
+        """What is added to a cell's step: it may be compiled also where the sequence cannot be."""
+        has_kernels = getattr(self.cell, "kernel", None) is not None
+        return ("reference",) if has_kernels and self.backend == "reference" else ()
 
     def _door(self, batch_size: int) -> Door:
         return Door(

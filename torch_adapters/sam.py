@@ -55,9 +55,7 @@ class SAMCell(SparseCell[sam.SAMState]):
         sparse_state.check_parts(name, state)
         self.check_sizes(name, state, batch_size, dtype, device)
 
-    def step(
-        self, state: sam.SAMState, interface: Tensor, backend: str = "auto"
-    ) -> tuple[Tensor, sam.SAMState]:
+    def step(self, state: sam.SAMState, interface: Tensor) -> tuple[Tensor, sam.SAMState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
         parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)

@@ -64,9 +64,7 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
                 f"got {state.links.temporal_reads}"
             )
 
-    def step(
-        self, state: sdnc.SDNCState, interface: Tensor, backend: str = "auto"
-    ) -> tuple[Tensor, sdnc.SDNCState]:
+    def step(self, state: sdnc.SDNCState, interface: Tensor) -> tuple[Tensor, sdnc.SDNCState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
         parsed = sdnc.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
