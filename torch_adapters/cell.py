@@ -45,7 +45,7 @@ class Cell(Protocol[State]):
         """Raise unless ``state`` is one of this memory's, for so many examples."""
         ...
 
-    def step(self, state: State, interface: Tensor, backend: str = "auto") -> tuple[Tensor, State]:
+    def step(self, state: State, interface: Tensor) -> tuple[Tensor, State]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         ...
 
