@@ -21,6 +21,7 @@ __all__ = [
     "disagreement",
     "draw",
     "gradients",
+    "map_state",
     "named_state",
     "random_memory",
     "random_state",
@@ -45,7 +46,7 @@ class Case(NamedTuple):
     reset: str  # reset_experience: 'none', 'all' or 'some'
     given: str  # hx: 'none', 'partly', 'given', 'learned' or 'expanded'
     split: int  # time steps of the first of two calls; 0: one call
-    chunks: bool  # whether the batch is cut however small
+    chunks: bool  # whether two threads share the batch, however small
 
 
 class Result(NamedTuple):
@@ -104,7 +105,7 @@ def draw(seed: int) -> Case:
         reset=rng.choice(["none", "none", "none", "all", "some"]),
         given=rng.choice(["none", "partly", "given", "learned", "learned", "expanded"]),
         split=split,
-        chunks=rng.random() < 0.5,
+        chunks=rng.random() < 0.25,
     )
 
 
@@ -173,7 +174,8 @@ def named_state(hx: Any) -> dict[str, Tensor]:
     return named
 
 
-def _map_state(function: Any, hx: Any) -> Any:
+def map_state(function: Any, hx: Any) -> Any:
+    """An ``hx`` with a function applied to each of its tensors."""
     hidden, memory, reads = hx
     mapped = [
         tuple(map(function, layer)) if isinstance(layer, tuple) else function(layer)
@@ -221,10 +223,10 @@ class _Call:
         one = case.given == "expanded"
         hx = random_state(self.module, 1 if one else self.size, self.generator)
         if case.given in ("learned", "expanded"):
-            hx = _map_state(lambda value: value.requires_grad_(), hx)
+            hx = map_state(lambda value: value.requires_grad_(), hx)
             self.learned = {f"hx {name}": value for name, value in named_state(hx).items()}
         if one:
-            hidden, memory, reads = _map_state(
+            hidden, memory, reads = map_state(
                 lambda value: value.expand(self.size, *value.shape[1:]), ([], *hx[1:])
             )
             wide = (self.module.num_hidden_layers, self.size, case.sizes[1])
