@@ -20,6 +20,7 @@ from memcore.errors import FLOAT_DTYPES, MemcoreError
 
 __all__ = [
     "BACKENDS",
+    "COMPILING",
     "check_backend",
     "is_forked",
     "log_reference",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 BACKENDS = ("auto", "reference", "numba")
+COMPILING = "torch is compiling or tracing, which sees through torch's operations only"
 
 logger = logging.getLogger("memcore")
 
@@ -67,11 +69,11 @@ def numba_is_missing() -> str | None:
 
 def why_not_numba(tensors: Iterable[Tensor]) -> str | None:
     """Why kernels cannot take these tensors, in one sentence; None where they can."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore
+        return COMPILING
     missing = numba_is_missing()
     if missing is not None:
         return missing
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore
-        return "torch is compiling or tracing, which sees through torch's operations only"
     if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
         return "a torch.func transform is active, which sees through torch's operations only"
     if forward_ad._current_level >= 0:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memcore import MemcoreError
-from memcore.backends import numba_is_missing, why_not_numba
+from memcore.backends import COMPILING, numba_is_missing, why_not_numba
 from torch_adapters.controller import CELLS, Controller
 from torch_adapters.interface import Interface
 from torch_adapters.segment import Weights
@@ -57,7 +59,7 @@ def choose(
         hidden = [part for layer in carried.hidden for state in layer for part in state]
         memories = [field for memory in carried.memories for field in memory]
         tensors = [inputs, carried.reads, *hidden, *memories, *weights.tensors()]
-        reason = why_not_numba(tensors)
+        reason = why_not_numba(tensors) or _why_not_shapes(module, weights)
         if reason is None:
             return Backend("numba", None), weights
     if module.backend == "numba":
@@ -66,6 +68,8 @@ def choose(
 
 
 def _why_not_call(module: MemoryRNN, autocast: bool, pass_through_memory: bool) -> str | None:
+    if torch.compiler.is_compiling():
+        return COMPILING
     if getattr(module.cell, "kernel", None) is None:
         return f"there are no kernels for the memory {type(module.cell).__name__}"
     if autocast:
@@ -93,9 +97,6 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
                 return reason
             if module.rnn_type == "rnn" and cell.nonlinearity != cells[0].nonlinearity:
                 return f"{name} has a nonlinearity of its own"
-            reason = _why_not_sizes(module, name, cell, layer, depth)
-            if reason is not None:
-                return reason
     for layer, interface in enumerate(module.interfaces):
         reason = _why_not_one(f"interfaces[{layer}]", interface, Interface)
         if reason is not None:
@@ -122,11 +123,24 @@ def _why_not_one(name: str, module: nn.Module, expected: type[nn.Module]) -> str
     return None
 
 
-def _why_not_sizes(module: MemoryRNN, name: str, cell: Any, layer: int, depth: int) -> str | None:
-    """A cell that somebody put in place of ours may have other sizes."""
-    read_size = module.cell.read_size
-    inputs = module.input_size if layer == 0 else module.hidden_size
-    width = module.hidden_size if depth else inputs + read_size
-    if (cell.input_size, cell.hidden_size) != (width, module.hidden_size):
-        return f"{name} has other sizes"
+def _why_not_shapes(module: MemoryRNN, weights: Weights) -> str | None:
+    """What somebody put in place of ours, or a parametrization, may have other sizes."""
+    hidden, reads = module.hidden_size, module.cell.read_size
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[module.rnn_type] * hidden
+    vector = sum(module.cell.interface_sizes.values())
+    for which, (from_input, from_state, *biases) in enumerate(weights.cells):
+        layer, depth = divmod(which, module.num_hidden_layers)
+        inputs = hidden if depth else reads + (hidden if layer else module.input_size)
+        shapes = [from_input.shape, from_state.shape]  # pyright: ignore
+        if shapes != [(gates, inputs), (gates, hidden)] or not _fit(biases, (gates,)):
+            return f"controllers[{layer}].cells[{depth}] has weights of other sizes"
+    for layer, (weight, bias) in enumerate(weights.interfaces):
+        if weight.shape != (vector, hidden) or bias.shape != (vector,):
+            return f"interfaces[{layer}] has weights of other sizes"
     return None
+
+
+def _fit(biases: Sequence[Tensor | None], shape: tuple[int, ...]) -> bool:
+    """Whether all biases have that shape, or all are None."""
+    missing = [bias is None for bias in biases]
+    return all(missing) or all(bias is not None and bias.shape == shape for bias in biases)

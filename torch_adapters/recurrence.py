@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
-from memcore.backends import check_backend, log_reference
+from memcore.backends import COMPILING, check_backend, log_reference
 from torch_adapters.backend import Backend, choose
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell
@@ -120,7 +120,7 @@ class MemoryRNN(nn.Module):
         door, steps, starts, carried, chosen, weights = self._enter(
             input, hx, reset_experience, pass_through_memory, episode_start
         )
-        if chosen.reason is not None and self.backend == "auto":
+        if chosen.reason not in (None, COMPILING) and self.backend == "auto":
             log_reference(type(self).__name__, chosen.reason)
         trace = self._new_trace(carried, steps) if self.debug else None
         if steps.sorted_indices is not None:

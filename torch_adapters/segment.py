@@ -107,7 +107,7 @@ def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
             module.num_layers,
             module.num_hidden_layers,
             module.hidden_size,
-            float(module.clip),
+            max(float(module.clip), 0.0),
             module.shared_memory,
         ),
     )

@@ -72,12 +72,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
+# Files of this folder that nothing is compiled from.
+PLAIN_PYTHON = {"layout", "packing", "pages", "parts", "pool", "segment", "weight_gradients"}
+
+
 @cache
 def sources_digest() -> str:
-    """A digest of this folder's sources, by which kernels of an older one are not taken."""
+    """A digest of this folder's kernels, by which what was compiled of older ones is not taken."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+        if path.stem not in PLAIN_PYTHON:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -154,6 +154,14 @@ class _Run(torch.autograd.Function):
         flat = saved[:given]
         if torch.is_grad_enabled():
             found = _by_the_plain_form(ctx.plain, segment, flat, gradients, needed)
+        elif not all(map(_has_numbers, gradients)):
+            # As with is_grads_batched, where each gradient stands for a batch of gradients.
+            with torch.enable_grad():
+                own = [
+                    x if x is None else x.detach().requires_grad_(need)
+                    for x, need in zip(flat, needed, strict=True)
+                ]
+                found = _by_the_plain_form(ctx.plain, segment, own, gradients, needed, False)
         else:
             parts, slope = segment.split(flat), segment.split_result(gradients)
             middle = given + tapes
@@ -164,12 +172,18 @@ class _Run(torch.autograd.Function):
         return None, None, None, *found
 
 
+def _has_numbers(gradient: Tensor | None) -> bool:
+    """Whether kernels can read it, or it is None: not what a transform or a subclass wraps."""
+    return gradient is None or (type(gradient) is Tensor and torch._C._has_storage(gradient))
+
+
 def _by_the_plain_form(
     plain: Plain,
     segment: Segment,
     flat: Sequence[Any],
     gradients: Sequence[Tensor | None],
     needed: Sequence[bool],
+    create_graph: bool = True,
 ) -> list[Tensor | None]:
     """Run the segment again in torch's operations and differentiate that, again if need be."""
     result = segment.flatten_result(plain(segment, segment.split(flat)))
@@ -183,7 +197,7 @@ def _by_the_plain_form(
             [output for output, _ in pairs],
             [tensor for tensor, need in zip(flat, needed, strict=True) if need],
             [gradient for _, gradient in pairs],
-            create_graph=True,
+            create_graph=create_graph,
             allow_unused=True,
         )
     )
@@ -200,6 +214,8 @@ def _backward(
 ) -> Parts:
     """The gradients of all parts."""
     layout, kind = Layout(segment, parts, True), segment.memory.kind
+    # What hooks on saved tensors give back may lie in memory otherwise than it did.
+    tapes, of_memories = ([tape.contiguous() for tape in group] for group in (tapes, of_memories))
     steps, examples, cells = layout.steps, layout.examples, segment.cells
     hidden, count = cells.hidden, segment.cell_count
     shape = (steps, examples, hidden + layout.reads)
