@@ -52,7 +52,8 @@ class Layout:
         self._memories_at = self._layers_at + cells.layers * plan.LAYER_SIZE
         self._told = [0] * (self._memories_at + segment.memory_count * plan.MEMORY_SIZE)
         for place, value in {
-            plan.STEPS: self.steps, plan.EXAMPLES: self.examples, plan.LAYERS: cells.layers,
+            plan.STEPS: self.steps, plan.EXAMPLES: self.examples, plan.INPUT: self.inputs,
+            plan.LAYERS: cells.layers,
             plan.DEPTH: cells.depth, plan.HIDDEN: cells.hidden, plan.WIDTH: self.gates.width,
             plan.GATES: self.gates.size, plan.CELL_KIND: cells.kind,
             plan.MEMORIES: segment.memory_count, plan.MEMORY_STEPS: self.memory_steps,
@@ -151,11 +152,10 @@ class Layout:
         own = plan.CELL_BACK_WEIGHTS if backward else plan.CELL_WEIGHTS
         for cell, (from_input, from_state, *biases) in enumerate(parts.cells):
             at = self._cells_at + cell * plan.CELL_SIZE
-            reads = from_input if cell else from_input[:, self.inputs :]
-            matrix = self.gates.matrix(reads, from_state)
+            matrix = self.gates.matrix(from_input, from_state)
             result.append((at + own, in_panels(matrix if backward else matrix.t(), self.unit)))
-            if not backward and cell:
-                result.append((at + plan.CELL_BIAS, self.bias(biases)))
+            if not backward:
+                result.append((at + plan.CELL_BIAS, self._bias(biases)))
         own = plan.LAYER_BACK_WEIGHTS if backward else plan.LAYER_WEIGHTS
         for layer, (weight, bias) in enumerate(parts.interfaces):
             at = self._layers_at + layer * plan.LAYER_SIZE
@@ -166,7 +166,7 @@ class Layout:
                 result.append((at + plan.LAYER_BIAS, padded))
         return result
 
-    def bias(self, biases: Sequence[Tensor | None]) -> Tensor:
+    def _bias(self, biases: Sequence[Tensor | None]) -> Tensor:
         """Both biases of a cell as one, [G]."""
         from_input, from_state = biases
         if from_input is None or from_state is None:

@@ -64,14 +64,6 @@ class Gates:
         self._spread(result[:, inputs:], self._from_state, from_state)
         return result
 
-    def rows(self, from_input: Tensor) -> Tensor:
-        """Weights from the input alone, [G, inputs]."""
-        if self._plain:
-            return from_input
-        result = from_input.new_zeros(self.size, from_input.shape[1])
-        self._spread(result, self._from_input, from_input)
-        return result
-
     def bias(self, from_input: Tensor, from_state: Tensor) -> Tensor:
         """``bias_ih`` and ``bias_hh``, [G]."""
         if self._plain:

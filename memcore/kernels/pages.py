@@ -22,7 +22,8 @@ LIMIT = 1 << 27  # bytes that are kept for later
 SMALL = 1 << 20  # bytes below which memory is had faster from torch
 ALIGNMENT = 64
 
-_lock = threading.Lock()
+# Garbage may be collected, and a loan with it, while this very thread is at work below.
+_lock = threading.RLock()
 _free: list[np.ndarray] = []
 
 
@@ -42,7 +43,7 @@ class _Loan:
 def _renew_lock() -> None:
     # Another thread of the parent may have held it.
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,24 +14,26 @@ __all__: list[str] = []
 _header = count()
 CHUNKS, CHUNK, THREAD_NUMBER, THREAD_COUNT = (next(_header) for _ in range(4))
 STEPS, EXAMPLES, LAYERS, DEPTH, HIDDEN, WIDTH, GATES, CELL_KIND = (next(_header) for _ in range(8))
+INPUT = next(_header)  # numbers of an input, or of an interface vector where there is no controller
 MEMORY_STEP, MEMORIES, MEMORY_STEPS, SLOTS, PADDED, WORDS, HEADS = (next(_header) for _ in range(7))
 INTERFACE, INTERFACE_WIDTH, RECORDING, STRIDE = (next(_header) for _ in range(4))
 RECORD, ORDER, GRADIENT, WORK = (next(_header) for _ in range(4))  # numbers for one example
 # MEMORY_STEP is the address of the memory's own entry, forward's or backward's.
 CLIP = next(_header)  # the bits of a float64; 0: not at all
-GATE_TAPE = next(_header)  # [C, T, B, GATES]: that of the first cell comes filled with x's share
+INPUTS = next(_header)  # [T, B, INPUT]
+GATE_TAPE = next(_header)  # [C, T, B, GATES]
 HIDDEN_TAPE = next(_header)  # [C, T + 1, B, WIDTH]: the first of each comes filled
 CELL_TAPE = next(_header)  # the same; LSTM
 OUTPUTS = next(_header)  # [L, T, B, HIDDEN + R·W]
 FIRST_READS = next(_header)  # [B, R·W]
 MASKS = next(_header)  # [L, T, D − 1, B, HIDDEN]: dropout
 D_OUTPUTS = next(_header)  # [T, B, HIDDEN + R·W], of the last layer
+D_INPUTS = next(_header)  # [T, B, INPUT]
 D_GATES = next(_header)  # [C, T, B, GATES]
 D_VECTORS = next(_header)  # [L, T, B, INTERFACE_WIDTH]
 D_HIDDEN = next(_header)  # [C, B, WIDTH]: of the last state, then of the first
 D_CELL = next(_header)  # the same; LSTM
 D_READS = next(_header)  # [B, R·W]: of the last reads, then of the first
-VECTORS = next(_header)  # [T, B, INTERFACE]: instead of a controller (L = 0)
 HEADER = next(_header)
 
 # Then a block for each cell, one for each layer and one for each memory, in which:

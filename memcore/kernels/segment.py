@@ -1,8 +1,7 @@
 """A segment – a batch over some time steps – as one differentiable operation.
 
 `run` takes everything it depends on as tensors and gives new ones; autograd sees one node. What
-is linear in the inputs stays torch's: the first cell's share of the input before, the gradients
-of the weights after.
+does not recur stays torch's: the gradients of the weights, products over all steps and examples.
 """
 
 from __future__ import annotations
@@ -54,16 +53,18 @@ def _forward(
     tapes: list[Tensor] = []
     if cells.layers:
         assert parts.reads is not None
-        tapes = [_gate_tape(layout, parts), *_state_tapes(layout, parts)]
+        shape = (segment.cell_count, steps, examples, layout.gates.size)
+        tapes = [layout.tape(*shape), *_state_tapes(layout, parts)]
         for place, tape in zip(
             (plan.GATE_TAPE, plan.HIDDEN_TAPE, plan.CELL_TAPE), tapes, strict=False
         ):
             layout.tell(place, tape)
+        layout.tell(plan.INPUTS, parts.inputs.contiguous())
         layout.tell(plan.FIRST_READS, parts.reads.contiguous())
         layout.tell(plan.MASKS, parts.masks)
         layout.tell_weights(parts, False, packed)
     else:
-        layout.tell(plan.VECTORS, parts.inputs.contiguous())
+        layout.tell(plan.INPUTS, parts.inputs.contiguous())
     states, own = layout.new_states(parts.states), segment.memory.kind.links
     of_memories: list[Tensor] = []
     for memory, given in enumerate(parts.states):
@@ -100,20 +101,6 @@ def _forward(
         states,
     )
     return result, [outputs, *tapes], of_memories
-
-
-def _gate_tape(layout: Layout, parts: Parts) -> Tensor:
-    """The tape of the gates, of which the first cell's has its input's share already."""
-    steps, examples, size = layout.steps, layout.examples, layout.gates.size
-    tape = layout.tape(layout.segment.cell_count, steps, examples, size)
-    from_input, _, *biases = parts.cells[0]
-    weight = layout.gates.rows(from_input[:, : layout.inputs])
-    inputs, sums = parts.inputs.reshape(steps * examples, -1), tape[0].view(-1, size)
-    if biases[0] is None:
-        torch.mm(inputs, weight.t(), out=sums)
-    else:
-        torch.addmm(layout.bias(biases), inputs, weight.t(), out=sums)
-    return tape
 
 
 def _state_tapes(layout: Layout, parts: Parts) -> list[Tensor]:
@@ -163,7 +150,8 @@ class _Run(torch.autograd.Function):
                 ]
                 found = _by_the_plain_form(ctx.plain, segment, own, gradients, needed, False)
         else:
-            parts, slope = segment.split(flat), segment.split_result(gradients)
+            read = [x if x is None else x.resolve_neg() for x in gradients]
+            parts, slope = segment.split(flat), segment.split_result(read)
             middle = given + tapes
             found = segment.flatten(
                 _backward(segment, parts, slope, saved[given:middle], saved[middle:], ctx.packed)
@@ -186,7 +174,10 @@ def _by_the_plain_form(
     create_graph: bool = True,
 ) -> list[Tensor | None]:
     """Run the segment again in torch's operations and differentiate that, again if need be."""
-    result = segment.flatten_result(plain(segment, segment.split(flat)))
+    # Views, of which each is of one place only and has no history but itself: what a tensor owes to
+    # an earlier segment, or has given to another place too, is theirs to count.
+    own: list[Any] = [x if x is None else x.view_as(x) for x in flat]
+    result = segment.flatten_result(plain(segment, segment.split(own)))
     pairs = [
         (output, gradient)
         for output, gradient in zip(result, gradients, strict=True)
@@ -195,7 +186,7 @@ def _by_the_plain_form(
     found = iter(
         torch.autograd.grad(
             [output for output, _ in pairs],
-            [tensor for tensor, need in zip(flat, needed, strict=True) if need],
+            [tensor for tensor, need in zip(own, needed, strict=True) if need],
             [gradient for _, gradient in pairs],
             create_graph=create_graph,
             allow_unused=True,
@@ -224,10 +215,12 @@ def _backward(
     d_vectors = layout.new(max(cells.layers, 1), steps, examples, layout.vector_width)
     layout.tell(plan.D_VECTORS, d_vectors)
     d_gates = layout.new(count, steps, examples, layout.gates.size)
+    d_inputs = layout.new(steps, examples, layout.inputs)
     d_reads, d_hidden = layout.zeros(examples, layout.reads), []
     if cells.layers:
         layout.tell(plan.GATE_TAPE, tapes[1])
         layout.tell(plan.D_GATES, d_gates)
+        layout.tell(plan.D_INPUTS, d_inputs)
         for place, d_place, tape, own in zip(
             (plan.HIDDEN_TAPE, plan.CELL_TAPE), (plan.D_HIDDEN, plan.D_CELL), tapes[2:],
             zip(*slope.hidden, strict=True), strict=False,
@@ -269,7 +262,7 @@ def _backward(
         for at in kind.without_gradient:
             state[at] = None
     found = Parts(
-        inputs=d_vectors[0, :, :, : segment.memory.interface],
+        inputs=d_inputs if cells.layers else d_vectors[0, :, :, : segment.memory.interface],
         reads=d_reads if cells.layers else None,
         masks=None,
         hidden=[tuple(own[cell, :, :hidden] for own in d_hidden) for cell in range(count)],

@@ -58,11 +58,18 @@ def _memory_of(told, layer, time):
 
 @kernel
 def _inputs(told, layer, depth):
-    """How many numbers a cell takes beside its own state; the first's own input is added before."""
-    reads = told[plan.WORDS] * told[plan.HEADS]
+    """How many numbers a cell takes beside its own state."""
     if depth > 0:
         return told[plan.HIDDEN]
-    return reads if layer == 0 else told[plan.HIDDEN] + reads
+    below = told[plan.INPUT] if layer == 0 else told[plan.HIDDEN]
+    return below + told[plan.WORDS] * told[plan.HEADS]
+
+
+@kernel
+def _most_inputs(told):
+    """The most that a cell takes, its own state included."""
+    below = max(told[plan.INPUT], told[plan.HIDDEN]) + told[plan.WORDS] * told[plan.HEADS]
+    return max(below, told[plan.HIDDEN]) + told[plan.HIDDEN]
 
 
 @kernel
@@ -96,6 +103,7 @@ def _cells_forward(told, time, layer, first, last, factors, zero):
     outputs = floats_at(told[plan.OUTPUTS], ANYTHING, zero)
     first_reads = floats_at(told[plan.FIRST_READS], ANYTHING, zero)
     masks = floats_at(told[plan.MASKS], ANYTHING, zero)
+    all_inputs, given = floats_at(told[plan.INPUTS], ANYTHING, zero), told[plan.INPUT]
     for depth in range(depths):
         cell, inputs = layer * depths + depth, _inputs(told, layer, depth)
         terms = inputs + hidden
@@ -118,20 +126,23 @@ def _cells_forward(told, time, layer, first, last, factors, zero):
                 below = (((layer - 1) * steps + time) * examples + first + i) * row
                 for j in range(row):
                     factors[i * terms + j] = outputs[below + j]
-            elif time > 0:
-                below = (((layers - 1) * steps + time - 1) * examples + first + i) * row + hidden
-                for j in range(reads):
-                    factors[i * terms + j] = outputs[below + j]
             else:
-                for j in range(reads):
-                    factors[i * terms + j] = first_reads[(first + i) * reads + j]
+                own = (time * examples + first + i) * given
+                for j in range(given):
+                    factors[i * terms + j] = all_inputs[own + j]
+                if time > 0:
+                    below = ((layers - 1) * steps + time - 1) * examples + first + i
+                    for j in range(reads):
+                        factors[i * terms + given + j] = outputs[below * row + hidden + j]
+                else:
+                    for j in range(reads):
+                        factors[i * terms + given + j] = first_reads[(first + i) * reads + j]
             for j in range(hidden):
                 factors[i * terms + inputs + j] = hidden_tape[old + i * width + j]
-        if cell > 0:
-            bias = floats_at(told[at + plan.CELL_BIAS], ANYTHING, zero)
-            for i in range(count):
-                for j in range(gates):
-                    gate_tape[sums + i * gates + j] = bias[j]
+        bias = floats_at(told[at + plan.CELL_BIAS], ANYTHING, zero)
+        for i in range(count):
+            for j in range(gates):
+                gate_tape[sums + i * gates + j] = bias[j]
         weights = floats_at(told[at + plan.CELL_WEIGHTS], ANYTHING, zero)
         multiply(
             factors, 0, terms, 1, weights, 0, 2 * lanes, terms * 2 * lanes,
@@ -164,7 +175,7 @@ def _forward(told, first, last, zero):
     hidden, wide, count = told[plan.HIDDEN], told[plan.INTERFACE_WIDTH], last - first
     reads = told[plan.WORDS] * told[plan.HEADS]
     row, block, entry = hidden + reads, address_of(told, 0), told[plan.MEMORY_STEP]
-    factors = np.empty(count * (max(row, 2 * hidden) + hidden), type(zero))
+    factors = np.empty(count * _most_inputs(told), type(zero))
     lanes = lane_count(factors)
     vectors = np.zeros(count * wide, type(zero))
     scratch = np.zeros(wide + 2 * lanes, type(zero))
@@ -194,7 +205,7 @@ def _forward(told, first, last, zero):
                     ),
                 )  # fmt: skip
         if layers == 0:
-            given = floats_at(told[plan.VECTORS], ANYTHING, zero)
+            given = floats_at(told[plan.INPUTS], ANYTHING, zero)
             length, at = told[plan.INTERFACE], _memory_at(told, 0)
             for i in range(count):
                 begin = time * examples + first + i
@@ -225,6 +236,7 @@ def _cells_backward(told, time, layer, first, last, slope, d_below, products, di
     cell_tape = floats_at(told[plan.CELL_TAPE], ANYTHING, zero)
     d_gates = floats_at(told[plan.D_GATES], ANYTHING, zero)
     d_hidden = floats_at(told[plan.D_HIDDEN], ANYTHING, zero)
+    d_inputs = floats_at(told[plan.D_INPUTS], ANYTHING, zero)
     d_cell = floats_at(told[plan.D_CELL], ANYTHING, zero)
     masks = floats_at(told[plan.MASKS], ANYTHING, zero)
     for depth in range(depths - 1, -1, -1):
@@ -262,8 +274,16 @@ def _cells_backward(told, time, layer, first, last, slope, d_below, products, di
                 for j in range(hidden):
                     slope[i * width + j] = products[i * wide + j]
             else:
-                for j in range(inputs):
-                    d_below[i * inputs + j] += products[i * wide + j]
+                begin = 0
+                if layer == 0:
+                    # The reads of the step before come after the input.
+                    begin = told[plan.INPUT]
+                    own = (time * examples + first + i) * begin
+                    for j in range(begin):
+                        d_inputs[own + j] = products[i * wide + j]
+                rest = inputs - begin
+                for j in range(rest):
+                    d_below[i * rest + j] += products[i * wide + begin + j]
 
 
 @kernel
@@ -305,7 +325,7 @@ def _backward(told, first, last, zero):
     direct, lanes = np.zeros(count * width, type(zero)), lane_count(slope)
     d_states = np.empty(told[plan.MEMORIES] * count * length, type(zero))
     d_rows = np.zeros(layers * count * row, type(zero))
-    products = np.empty(count * (max(row, 2 * hidden) + hidden + 2 * lanes), type(zero))
+    products = np.empty(count * (_most_inputs(told) + 2 * lanes), type(zero))
     work = np.empty(told[plan.WORK], type(zero))
     d_outputs = floats_at(told[plan.D_OUTPUTS], ANYTHING, zero)
     d_vectors = floats_at(told[plan.D_VECTORS], ANYTHING, zero)

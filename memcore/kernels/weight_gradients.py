@@ -1,4 +1,4 @@
-"""The gradients that are products over all steps and examples: of weights, biases and inputs."""
+"""The gradients that are products over all steps and examples: of weights and biases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def weight_gradients(
     d_gates: Tensor,
     d_vectors: Tensor,
 ) -> Parts:
-    """``found`` with the gradients of the inputs, the cells and the interfaces.
+    """``found`` with the gradients of the cells and the interfaces.
 
     Args:
         layout: the call's sizes.
@@ -38,16 +38,12 @@ def weight_gradients(
         _cell(layout, parts, cell, outputs, hidden_tape, d_gates[cell].view(total, -1))
         for cell in range(layout.segment.cell_count)
     ]
-    weight = parts.cells[0][0][:, : layout.inputs]
-    d_inputs = layout.gates.by_input(d_gates[0].view(total, -1)) @ weight
     d_interfaces = []
     for layer in range(cells.layers):
         own = d_vectors[layer].view(total, -1)[:, : layout.segment.memory.interface]
         rows = outputs[layer].view(total, -1)[:, : cells.hidden]
         d_interfaces.append((own.t() @ rows, own.sum(0)))
-    return found._replace(
-        inputs=d_inputs.view(parts.inputs.shape), cells=d_cells, interfaces=d_interfaces
-    )
+    return found._replace(cells=d_cells, interfaces=d_interfaces)
 
 
 def _cell(
