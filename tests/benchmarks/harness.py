@@ -25,6 +25,9 @@ Work = Callable[[], Tensor]  # a forward pass; what it returns is summed and dif
 Step = Callable[[], object]  # all that is timed, a whole training step as a rule
 
 TURN = 0.05  # seconds that a turn should last, so that a hiccup of the machine is a part of it only
+# Load above which a benchmark says so: for want of a core for its second thread each of torch's
+# operations waits, many times as long as it runs; kernels, of which there are few, much less.
+BUSY = 0.5
 
 
 def train(work: Work) -> None:
@@ -41,17 +44,19 @@ def in_turn(steps: Mapping[str, Step], pairs: int) -> dict[str, list[float]]:
     Returns:
         name → seconds a step of each turn.
     """
-    repeats = {}
+    repeats, settles = {}, {}
     for name, step in steps.items():
         step()
         begin = time.perf_counter()
         step()
         taken = time.perf_counter() - begin
         repeats[name] = max(1, math.ceil(TURN / taken))
+        settles[name] = taken < 1
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(pairs):
         for name, step in steps.items():
-            step()
+            if settles[name]:
+                step()
             begin = time.perf_counter()
             for _ in range(repeats[name]):
                 step()
