@@ -274,13 +274,13 @@ def test_a_penalty_on_gradients_trains(model: Any) -> None:
     in_both(module, penalty)
 
 
-@models
-@pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(("model", "rnn_type"), [(DNC, "lstm"), (DNC, "rnn"), (DAM, "gru")])
 def test_gradcheck(model: Any, rnn_type: str) -> None:
+    """Against finite differences, which share nothing with the reference."""
     module = build(
         model, nr_cells=3, cell_size=2, read_heads=1, rnn_type=rnn_type, num_hidden_layers=1
     )
-    hx, input = state(module, size=2, learned=True), batch(2, 2).requires_grad_()
+    hx, input = state(module, size=1, learned=True), batch(1, 2).requires_grad_()
     inputs = {"input": input, **parameters(module), **named_state(hx)}
     if model is DAM:
         del inputs["memory[0].usage"]
@@ -290,9 +290,7 @@ def test_gradcheck(model: Any, rnn_type: str) -> None:
         outputs = named(module(input, hx))
         return tuple(value for value in outputs.values() if value.requires_grad)
 
-    values = tuple(inputs.values())
-    assert torch.autograd.gradcheck(function, values, fast_mode=True)
-    assert torch.autograd.gradgradcheck(function, values, fast_mode=True)
+    assert torch.autograd.gradcheck(function, tuple(inputs.values()), fast_mode=True)
 
 
 # Copies, parametrizations, other people's weights
@@ -871,28 +869,37 @@ from memcore import dam, dnc
 from memcore.kernels import layout
 from torch_adapters import DAM, DNC
 
-model, functions = {"DNC": (DNC, dnc), "DAM": (DAM, dam)}[sys.argv[1]]
-parent_first = sys.argv[2] == "parent"
+parent_first = sys.argv[1] == "parent"
 layout.THREAD_PAYS = 1
 torch.set_num_threads(2)
 torch.manual_seed(0)
-module = model(3, 8, nr_cells=5, cell_size=4, backend="numba", dtype=torch.float64)
+sizes = {"nr_cells": 5, "cell_size": 4, "backend": "numba", "dtype": torch.float64}
+modules = [DNC(3, 8, **sizes), DAM(3, 8, **sizes)]
 input = torch.randn(6, 4, 3, dtype=torch.float64)
-one = functions.init_state(5, 4, 2, dtype=torch.float64)
-state = type(one)(*(torch.rand(6, *field.shape, dtype=torch.float64) for field in one))
-shape = (6, functions.interface_size(4, 2))
-vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+steps = []
+for functions in (dnc, dam):
+    one = functions.init_state(5, 4, 2, dtype=torch.float64)
+    state = type(one)(*(torch.rand(6, *field.shape, dtype=torch.float64) for field in one))
+    shape = (6, functions.interface_size(4, 2))
+    vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    steps.append((functions.batched_step, state, vectors))
 
 def of_module():
-    module.zero_grad()
-    output, hx = module(input)
-    (output.sum() + hx[1].memory.sum()).backward()
-    return [output.tolist()] + [parameter.grad.tolist() for parameter in module.parameters()]
+    found = []
+    for module in modules:
+        module.zero_grad()
+        output, hx = module(input)
+        (output.sum() + hx[1].memory.sum()).backward()
+        found += [output.tolist()] + [value.grad.tolist() for value in module.parameters()]
+    return found
 
 def of_step():
-    reads, after = functions.batched_step(state, vectors, backend="numba")
-    (slope,) = torch.autograd.grad(reads.square().sum() + after.memory.sum(), vectors)
-    return reads.tolist(), slope.tolist()
+    found = []
+    for step, state, vectors in steps:
+        reads, after = step(state, vectors, backend="numba")
+        (slope,) = torch.autograd.grad(reads.square().sum() + after.memory.sum(), vectors)
+        found += [reads.tolist(), slope.tolist()]
+    return found
 
 def numbers():
     return of_module(), of_step()
@@ -922,12 +929,11 @@ print("equal")
 """
 
 
-@models
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("first", ["parent", "child"])
-def test_a_forked_child_computes_the_same(model: Any, first: str) -> None:
+def test_a_forked_child_computes_the_same(first: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FORK, model.__name__, first],
+        [sys.executable, "-c", FORK, first],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

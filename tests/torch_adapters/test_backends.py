@@ -72,8 +72,7 @@ def test_the_cases_are_diverse() -> None:
     assert any(case.split for case in cases)
 
 
-@pytest.mark.parametrize("stride", [2, 3, 4, 5])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("stride", "layers"), [(2, 1), (3, 2), (4, 1), (5, 2)])
 def test_links_that_were_not_kept_are_made_again(
     stride: int, layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,9 +80,9 @@ def test_links_that_were_not_kept_are_made_again(
     monkeypatch.setattr(layout, "LINK_STRIDE", stride)
     options = {"num_layers": layers, "num_hidden_layers": 1, "nr_cells": 17, "cell_size": 3,
                "read_heads": 2, "clip": 20, "rnn_type": "gru", "dtype": torch.float64}  # fmt: skip
-    for steps in (1, 4, 7):
+    for steps in (1, 6):
         case = Case(steps, DNC, (2, 8), options, 2, (steps,) * 2, "padded", "none", "none",
-                    "learned", 0, steps == 4)  # fmt: skip
+                    "learned", 0, False)  # fmt: skip
         check(case, monkeypatch)
 
 
@@ -93,9 +92,9 @@ def test_a_large_one(
     model: type[DNC | DAM], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Links of megabytes, tapes that are used again."""
-    options = {"num_layers": 1, "num_hidden_layers": 1, "nr_cells": 130, "cell_size": 20,
+    options = {"num_layers": 1, "num_hidden_layers": 1, "nr_cells": 100, "cell_size": 20,
                "read_heads": 3, "clip": 20, "dtype": dtype}  # fmt: skip
-    for seed in range(2):
-        case = Case(seed, model, (20, 70), options, 1, (6,) * 6, "padded", "none", "none",
+    for seed in (0, 1):
+        case = Case(seed, model, (20, 40), options, 1, (5,) * 5, "padded", "none", "none",
                     "given", 0, seed == 1)  # fmt: skip
         check(case, monkeypatch)
