@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from memcore.backends import numba_is_missing
 from torch_adapters import DAM, DNC, SAM, SDNC
 from torch_adapters.recurrence import MemoryRNN
 
@@ -53,17 +54,27 @@ def estimate(memory: str, slots: int, word_size: int, read_heads: int) -> int:
 
 
 def kept_for_backward(forward: Callable[[], Tensor]) -> int:
-    """Bytes that torch's CPU allocator hands out in a forward pass and has not got back.
+    """Bytes that a forward pass takes, of torch's allocator or for kernels' tapes, and keeps.
 
     ``forward`` returns its output only, so that is what autograd holds, and the output. Unlike
     hooks on saved tensors this also sees what functions keep in other ways.
     """
     gc.collect()
+    before = _lent_to_kernels()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
         output = forward()
     kept = sum(event.self_cpu_memory_usage for event in seen.key_averages())
+    kept += _lent_to_kernels() - before
     del output
     return kept
+
+
+def _lent_to_kernels() -> int:
+    if numba_is_missing():
+        return 0
+    from memcore.kernels.pages import lent
+
+    return lent()
 
 
 def measure(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LIMIT", "new_tape"]
+__all__ = ["LIMIT", "lent", "new_tape"]
 
 LIMIT = 1 << 27  # bytes that are kept for later
 SMALL = 1 << 20  # bytes below which memory is had faster from torch
@@ -25,6 +25,7 @@ ALIGNMENT = 64
 # Garbage may be collected, and a loan with it, while this very thread is at work below.
 _lock = threading.RLock()
 _free: list[np.ndarray] = []
+_lent = 0  # bytes
 
 
 class _Loan:
@@ -35,7 +36,9 @@ class _Loan:
         self.__array_interface__: dict[str, Any] = memory.__array_interface__
 
     def __del__(self) -> None:
+        global _lent
         with _lock:
+            _lent -= len(self._memory)
             if sum(map(len, _free)) + len(self._memory) <= LIMIT:
                 _free.append(self._memory)
 
@@ -50,12 +53,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
+def lent() -> int:
+    """Bytes that tapes have at this moment; torch's own counts do not see them."""
+    return _lent
+
+
 def _borrow(count: int) -> np.ndarray:
+    global _lent
     with _lock:
         fitting = [at for at, memory in enumerate(_free) if count <= len(memory) <= 2 * count]
-        if fitting:
-            return _free.pop(min(fitting, key=lambda at: len(_free[at])))
-    return np.empty(count, np.uint8)
+        smallest = min(fitting, key=lambda at: len(_free[at]), default=None)
+        memory = np.empty(count, np.uint8) if smallest is None else _free.pop(smallest)
+        _lent += len(memory)
+    return memory
 
 
 def new_tape(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
