@@ -35,10 +35,6 @@ def python(code: str, **environment: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="the closure's dispatcher is part of the key, and is another in each process",
-)
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     where = {"NUMBA_CACHE_DIR": str(tmp_path)}
     assert python(COMPILE, **where).strip() == "0"
