@@ -90,8 +90,6 @@ def why_not_numba(tensors: Iterable[Tensor]) -> str | None:
             return f"a tensor is {tensor.dtype}, and kernels take float32 and float64"
         if tensor.layout != torch.strided:
             return f"a tensor is {tensor.layout}, and kernels take strided ones"
-        if tensor.is_neg():
-            return "a tensor is a view yet to be negated, and kernels take what is there"
         dtype = dtype or tensor.dtype
         if tensor.dtype != dtype:
             return f"tensors are of {dtype} and {tensor.dtype}, and kernels take one dtype"

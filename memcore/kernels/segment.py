@@ -36,6 +36,10 @@ def run(segment: Segment, parts: Parts, plain: Plain, packed: Packed | None = No
     """
     packed = {} if packed is None else packed
     flat = segment.flatten(parts)
+    if any(x is not None and x.is_neg() for x in flat):
+        # Views with a note that they are yet to be negated: kernels read what is there.
+        flat = [x if x is None else x.resolve_neg() for x in flat]
+        parts = segment.split(flat)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in flat):
         return segment.split_result(_Run.apply(segment, plain, packed, *flat))
     with torch.no_grad():

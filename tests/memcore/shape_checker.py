@@ -1,4 +1,4 @@
-"""What checks types and shapes of memcore's functions under pytest, by its name in pyproject.toml."""
+"""What checks types and shapes of functions under pytest, by its name in pyproject.toml."""
 
 from __future__ import annotations
 
