@@ -61,9 +61,11 @@ def lent() -> int:
 def _borrow(count: int) -> np.ndarray:
     global _lent
     with _lock:
-        fitting = [at for at, memory in enumerate(_free) if count <= len(memory) <= 2 * count]
-        smallest = min(fitting, key=lambda at: len(_free[at]), default=None)
-        memory = np.empty(count, np.uint8) if smallest is None else _free.pop(smallest)
+        best: int | None = None
+        for at, free in enumerate(_free):
+            if count <= len(free) <= 2 * count and (best is None or len(free) < len(_free[best])):
+                best = at
+        memory = np.empty(count, np.uint8) if best is None else _free.pop(best)
         _lent += len(memory)
     return memory
 

@@ -94,7 +94,8 @@ def _forward(
     entry = segment.memory.kind.forward[layout.itemsize]
     run_kernel(FORWARD[layout.itemsize], layout.told(entry.address), layout.chunks)
     layout.unsquare(states)
-    rows = outputs[-1]
+    # Without a controller the caller gets the rows themselves, and may change them in place.
+    rows = outputs[-1] if cells.layers else outputs[-1].clone()
     result = Result(
         rows,
         rows[-1, :, hidden:].clone() if cells.layers else None,

@@ -177,7 +177,7 @@ def _forward(told, first, last, zero):
     row, block, entry = hidden + reads, address_of(told, 0), told[plan.MEMORY_STEP]
     factors = np.empty(count * _most_inputs(told), type(zero))
     lanes = lane_count(factors)
-    vectors = np.zeros(count * wide, type(zero))
+    vectors = np.zeros(count * wide + lanes, type(zero))  # whole registers are read at the end
     scratch = np.zeros(wide + 2 * lanes, type(zero))
     outputs = floats_at(told[plan.OUTPUTS], ANYTHING, zero)
     _all_memories(told, plan.BEGIN, first, last, scratch)
