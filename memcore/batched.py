@@ -73,6 +73,9 @@ class BatchedModel(NamedTuple):
         reason = None
         if backend != "reference":
             reason = why_not_numba([vectors, *state])
+            words, heads = state.memory.shape[-1], state.read_weights.shape[-2]
+            if vectors.shape[-1] != self.interface_size(words, heads):
+                return self._plain(state, vectors)  # which says what is wrong
             if reason is None:
                 return self._by_kernels(state, vectors)
         if backend == "numba":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch_adapters.carried import Carried
     from torch_adapters.recurrence import MemoryRNN
 
-__all__ = ["Backend", "choose"]
+__all__ = ["Backend", "choose", "has_kernels"]
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 GLOBAL_HOOKS = (
@@ -67,10 +67,15 @@ def choose(
     return Backend("reference", reason), None
 
 
+def has_kernels(cell: object) -> bool:
+    """Whether there are kernels for a memory: for ours, not for what somebody derived from it."""
+    return "kernel" in vars(type(cell))
+
+
 def _why_not_call(module: MemoryRNN, autocast: bool, pass_through_memory: bool) -> str | None:
     if torch.compiler.is_compiling():
         return COMPILING
-    if getattr(module.cell, "kernel", None) is None:
+    if not has_kernels(module.cell):
         return f"there are no kernels for the memory {type(module.cell).__name__}"
     if autocast:
         return "autocast is on, which chooses a dtype for each of torch's operations"
@@ -128,6 +133,12 @@ def _why_not_shapes(module: MemoryRNN, weights: Weights) -> str | None:
     hidden, reads = module.hidden_size, module.cell.read_size
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[module.rnn_type] * hidden
     vector = sum(module.cell.interface_sizes.values())
+    controllers: Any = module.controllers
+    counts = [len(own.cells) for own in controllers]
+    if counts != [module.num_hidden_layers] * module.num_layers:
+        return "there are more or fewer cells than the module was made with"
+    if len(weights.interfaces) != module.num_layers:
+        return "there are more or fewer interfaces than the module was made with"
     for which, (from_input, from_state, *biases) in enumerate(weights.cells):
         layer, depth = divmod(which, module.num_hidden_layers)
         inputs = hidden if depth else reads + (hidden if layer else module.input_size)

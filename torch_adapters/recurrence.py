@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, check_backend, log_reference
-from torch_adapters.backend import Backend, choose
+from torch_adapters.backend import Backend, choose, has_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell
 from torch_adapters.debug import Trace
@@ -304,8 +304,8 @@ class MemoryRNN(nn.Module):
 
     def _without_kernels(self) -> tuple[str, ...]:
         """What is added to a cell's step: it may be compiled also where the sequence cannot be."""
-        has_kernels = getattr(self.cell, "kernel", None) is not None
-        return ("reference",) if has_kernels and self.backend == "reference" else ()
+        plainly = self.backend == "reference" and has_kernels(self.cell)
+        return ("reference",) if plainly else ()
 
     def _door(self, batch_size: int) -> Door:
         return Door(

@@ -128,8 +128,8 @@ class Entry:
             warnings.simplefilter("ignore", NumbaWarning)
             try:
                 return _cfunc(signature, cache=True, **_OPTIONS)(self._function)
-            except (OSError, RuntimeError) as error:
-                # Neither the package's folder nor the user's cache can be written, or the disk
-                # is full: compile for this process alone.
+            except Exception as error:
+                # Neither the package's folder nor the user's cache can be written, the disk is
+                # full, or what is there is damaged: compile for this process alone.
                 logger.info("kernels are compiled for this process alone: %s", error)
                 return _cfunc(signature, **_OPTIONS)(self._function)

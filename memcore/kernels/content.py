@@ -71,8 +71,8 @@ def content_weighting(
             cosine = load(cosines, n) * scale * load(inverse, n - row)
             store(cosines, n, cosine)
             store(weights, n, cosine * strength)
-        fill(weights, row + slots, row + padded, -1e30)
-        top = filled(memory, -1e30)
+        fill(weights, row + slots, row + padded, -math.inf)
+        top = filled(memory, -math.inf)
         for n in range(row, row + padded, lanes):
             top = larger(load(weights, n), top)
         most, summed = filled(memory, largest(top)), filled(memory, 0)

@@ -410,26 +410,13 @@ def surgery(layers: int) -> dict[tuple[str, str], Any]:
     return {(change, backend): found for change, backend, found in lines}
 
 
-WRONG = {"an interface less", "a short interface", "a long interface", "an interface of two parts",
-         "other heads and words"}  # fmt: skip
-WRONG_BY_LAYERS = {1: WRONG | {"a cell less"}, 2: WRONG | {"a controller less"}}
 CHANGES = [line.split('"')[1] for line in SURGERY.splitlines() if line.startswith('    "')]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize(
     ("layers", "change"),
-    [
-        pytest.param(
-            layers,
-            change,
-            marks=[pytest.mark.xfail(strict=True, reason="numbers of weights, sizes of vectors")]
-            if change in WRONG_BY_LAYERS[layers]
-            else [],
-        )
-        for layers in (1, 2)
-        for change in CHANGES
-    ],
+    [(layers, change) for layers in (1, 2) for change in CHANGES],
 )
 def test_weights_of_other_sizes(layers: int, change: str) -> None:
     """What the reference refuses is refused, and what it takes comes out the same."""
@@ -481,7 +468,6 @@ class WiderDNCCell(DNCCell):
         return state._replace(memory=state.memory + 1)
 
 
-@pytest.mark.xfail(strict=True, reason="the kernels run in place of an overridden step")
 @pytest.mark.parametrize(("model", "cell"), [(DNC, LoggingDNCCell), (DAM, LoggingDAMCell)])
 def test_a_memory_of_another_type(model: Any, cell: Any, declines: Declines) -> None:
     module = build(model)
@@ -489,7 +475,6 @@ def test_a_memory_of_another_type(model: Any, cell: Any, declines: Declines) -> 
     declines(module, f"{cell.__name__}")
 
 
-@pytest.mark.xfail(strict=True, reason="a step as the protocol of a cell has it gets one more")
 def test_a_memory_with_the_step_of_the_protocol() -> None:
     class Plain(DNCCell):
         def step(self, state: Any, interface: Tensor) -> Any:

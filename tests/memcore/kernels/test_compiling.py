@@ -81,7 +81,6 @@ def test_kernels_work_where_nothing_can_be_kept(tmp_path: Path, obstacle: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="what numba raises then is neither OSError nor RuntimeError")
 @pytest.mark.parametrize(("ending", "content"), [("nbi", b""), ("nbc", b""), ("nbc", b"damaged")])
 def test_damaged_files_are_compiled_again(tmp_path: Path, ending: str, content: bytes) -> None:
     """As a machine leaves them that lost its power."""
