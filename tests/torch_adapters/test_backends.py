@@ -13,7 +13,7 @@ from backend_cases import Case, assert_agree, draw, run
 from memcore.kernels import layout
 from torch_adapters import DAM, DNC
 
-# What was seen over 1,000 cases: outputs 3e-14 and 5e-6, gradients 3e-12 and 2e-4.
+# What was seen over 360 cases: outputs 3e-14 and 6e-6, gradients 3e-12 and 2e-4.
 TOLERANCES = {torch.float64: (1e-12, 1e-11), torch.float32: (1e-4, 2e-3)}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 pytest.importorskip("numba")
 
-from memcore.kernels import layout, plan, pool
+from memcore.kernels import layout, pool
 from torch_adapters import DAM, DNC
 
 models = pytest.mark.parametrize("model", [DNC, DAM])
@@ -149,16 +149,3 @@ def test_many_callers_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None
     for thread in threads:
         thread.join(60)
     assert found == [True] * 36
-
-
-def test_chunks_are_all_of_a_batch() -> None:
-    """Each example in one chunk, in order; none is empty."""
-    for examples in range(1, 20):
-        for count in range(1, examples + 1):
-            bounds = [
-                (turn * examples // count, (turn + 1) * examples // count) for turn in range(count)
-            ]
-            assert bounds[0][0] == 0
-            assert bounds[-1][1] == examples
-            assert all(begin < end for begin, end in bounds)
-    assert plan.CHUNKS != plan.CHUNK
