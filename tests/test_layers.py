@@ -1,5 +1,7 @@
 """The layers point one way: tasks → torch_adapters → memcore, and within memcore upwards."""
 
+# pyright: reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import ast

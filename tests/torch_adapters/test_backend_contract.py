@@ -1,5 +1,7 @@
 """With compiled loops a module keeps every promise that modules of torch make."""
 
+# pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import copy

@@ -1,5 +1,7 @@
 """What kernels do not take: 'auto' says why, once, and 'numba' refuses for that very reason."""
 
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import copy

@@ -1,5 +1,7 @@
 """Exponentials of registers: how far they are from the true ones, and what becomes of NaN."""
 
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Memory for tapes: lent to one at a time, given back when nobody refers to it any more."""
 
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import gc

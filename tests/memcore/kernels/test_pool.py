@@ -1,5 +1,7 @@
 """Whoever runs the chunks of a batch, the numbers are the same."""
 
+# pyright: reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import threading

@@ -1,5 +1,7 @@
 """Products in blocks against those of NumPy; a row comes out the same wherever it stands."""
 
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from typing import Any
