@@ -13,7 +13,7 @@ from memcore.index.exact import AllRowsIndex, WrittenRowsIndex, exact_index
 from memcore.index.faiss import FaissIndex
 from memcore.index.flann import FlannIndex
 from memcore.index.libraries import has_library
-from memcore.index.unwritten import made
+from memcore.index.unwritten import finite, made
 from memcore.persistent.rows import RowMemory
 
 __all__ = ["AutoIndex"]
@@ -106,7 +106,9 @@ class AutoIndex:
         if before.table.most <= self._limit:
             return
         after = MAKE[self._later](*self._shape, **self._place)
-        after.unwritten.initial = before.unwritten.initial
+        initial = before.unwritten.initial
+        after.unwritten.initial = None if initial is None else finite(initial)
         for example in range(self._shape[0]):
-            after.load(example, *before.table.of(example))
+            slots, rows = before.table.of(example)
+            after.load(example, slots, finite(rows))
         self._index, self._limit = after, None

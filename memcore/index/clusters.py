@@ -9,7 +9,7 @@ from memcore.index.faiss_lists import one_thread
 from memcore.index.libraries import library
 from memcore.index.unwritten import inner
 
-__all__ = ["Clusters"]
+__all__ = ["TRAIN_FROM", "Clusters"]
 
 TRAIN_FROM = 4096  # rows; fewer are searched one by one
 LISTS = 2  # times the root of the rows

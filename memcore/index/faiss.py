@@ -11,12 +11,13 @@ from torch import Tensor
 
 from memcore.errors import check_size
 from memcore.index.checks import check_search, check_update
-from memcore.index.clusters import Clusters
+from memcore.index.clusters import TRAIN_FROM, Clusters
 from memcore.index.faiss_lists import InvertedLists
 from memcore.index.libraries import library
 from memcore.index.unwritten import (
     NOTHING,
     RESOLUTION,
+    SLOT_BITS,
     Unwritten,
     finite_units,
     made,
@@ -27,6 +28,8 @@ from memcore.persistent.rows import RowMemory
 
 __all__ = ["FaissIndex"]
 
+SPARE = 12  # rows asked of the lists beyond k, for those that are as near as the last
+
 
 class FaissIndex:
     """Inverted lists of the rows ever written, updated row by row, on a CPU.
@@ -35,6 +38,10 @@ class FaissIndex:
     An example with few rows has one list; with more, about two times their root, around centroids
     trained on its rows, and again when they have changed (`Clusters`). A memory on another device
     keeps its rows there: only keys, touched rows and the slots found are moved.
+
+    With one list, as below 4,096 rows, what it finds depends on the rows and keys alone, equal
+    cosines going to the lowest slot. With more it depends on when the lists were trained too: the
+    same memory searched again later, as activation checkpointing does, may give other rows.
 
     Args:
         batch_size: B.
@@ -165,13 +172,21 @@ class FaissIndex:
     def _ranks(self, units: np.ndarray, k: int, mine: np.ndarray, probes: int) -> Tensor:
         shape = units.shape[:2]
         lists = self._clusters.probe(units, mine, probes)
-        cosines, names = self._lists.search(units.reshape(-1, self._shape[2]), k, lists)
-        names, cosines = names.reshape(*shape, k), cosines.reshape(*shape, k)
-        # −1 names nothing, and has the least of all numbers for a cosine.
-        slots = np.where(names < 0, NOTHING, (mine * self._shape[1])[:, None, None] - names)
-        cosines = np.maximum(cosines, -1) * RESOLUTION
-        parts = (cosines, slots), self._unwritten.part(units * RESOLUTION, k, mine)
-        return rank(parts, shape, k)
+        most, count = min(int(self._rows.max()), TRAIN_FROM), k + SPARE
+        while True:
+            found = self._lists.search(units.reshape(-1, self._shape[2]), count, lists)
+            cosines, names = (part.reshape(*shape, count) for part in found)
+            # −1 names nothing, and has the least of all numbers for a cosine.
+            slots = np.where(names < 0, NOTHING, (mine * self._shape[1])[:, None, None] - names)
+            cosines = np.maximum(cosines, -1) * RESOLUTION
+            last, complete = np.rint(cosines[..., -1]), names[..., -1] < 0
+            parts = (cosines, slots), self._unwritten.part(units * RESOLUTION, k, mine)
+            ranks = rank(parts, shape, k)
+            # FAISS chooses among equal cosines by their place in a list: ask until none is left out.
+            worst = -(-ranks[..., -1].numpy() >> SLOT_BITS)
+            if (complete | (last < worst)).all() or count >= most:
+                return ranks
+            count = min(4 * count, most)
 
     def _mine(self, examples: Tensor | None) -> np.ndarray:
         return self._unwritten.all if examples is None else examples.cpu().numpy()

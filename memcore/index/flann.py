@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -43,6 +44,10 @@ class FlannIndex:
     FLANN's trees cannot change. A row that is written is searched for exactly, and where the tree
     finds it as it was, that is left out. When there are 48 · √rows such rows, the tree is built
     anew, as the paper of SAM does. On a CPU; a memory on another device keeps its rows there.
+
+    Below 4,096 rows what it finds depends on the rows and keys alone. With more it depends on when
+    the trees were built too: the same memory searched again later, as activation checkpointing
+    does, may give other rows.
 
     Args:
         batch_size: B.
@@ -199,7 +204,8 @@ class FlannIndex:
                 break
             count *= 4
         cosines = np.where(right, cosines, -np.inf)
-        best = np.argsort(-cosines, 1, "stable")[:, :k]
+        # As `rank` will rank them: of equal cosines the lowest slot.
+        best = np.lexsort((found, -np.rint(cosines * RESOLUTION)))[:, :k]
         cosines = np.take_along_axis(cosines, best, 1)
         names = np.where(cosines == -np.inf, NOTHING, -np.take_along_axis(found, best, 1))
         pad = ((0, 0), (0, k - best.shape[1]))
@@ -227,3 +233,8 @@ class FlannIndex:
 def _workers() -> ThreadPoolExecutor:
     """What searches the trees of a batch: FLANN lets other threads of Python run meanwhile."""
     return ThreadPoolExecutor(max(1, torch.get_num_threads()), "memcore-flann")
+
+
+if hasattr(os, "register_at_fork"):
+    # The parent's threads do not come along.
+    os.register_at_fork(after_in_child=_workers.cache_clear)

@@ -18,25 +18,38 @@ class Mirror:
     """An index together with the version of the memory that it knows.
 
     It is a cache that states share, not part of their value: asked about another version it is
-    brought up to date by the rows that differ, or gives way to a new one.
+    brought up to date by the rows that differ, or gives way to a new one. It always knows all
+    examples of a buffer, of whichever of them it is asked.
 
     Args:
         index: kept by this object from now on.
-        memory: of the sizes that the index was made for; None: the first that
-            it is asked about.
+        memory: of the sizes that the index was made for; None: the first that it is asked about.
+        sizes: N and W, where there is no memory yet.
     """
 
-    def __init__(self, index: Index, memory: RowMemory | None) -> None:
+    def __init__(
+        self, index: Index, memory: RowMemory | None, sizes: tuple[int, ...] | None = None
+    ) -> None:
         self._index = index
         self._lock = threading.Lock()
-        self._seen: RowMemory | None = None  # of the examples that the index is for
+        self._seen: RowMemory | None = None  # all examples of its buffer
+        self._sizes = sizes
         if memory is not None:
-            self._rebuild(memory)
+            whole = memory.whole()
+            if whole.shape[0] != memory.shape[0]:
+                self._index = index.empty(whole.shape[0])
+            self._sizes = tuple(memory.shape[1:])
+            self._rebuild(whole)
 
     @property
     def index(self) -> Index:
         """The index itself, for looking at."""
         return self._index
+
+    @property
+    def sizes(self) -> tuple[int, ...] | None:
+        """The N and W of the memories that it can be asked about; None: not known yet."""
+        return self._sizes
 
     def search(
         self,
@@ -62,24 +75,22 @@ class Mirror:
         """
         with self._lock:
             if self._follow(memory, before, touched):
-                return self._index.search(keys, k, self._places(memory)), self
-            seen = self._seen
-            other = self.of(memory if seen is None else seen.in_version_of(memory))
-        return other._index.search(keys, k, other._places(memory)), other
+                return self._index.search(keys, k, memory.examples), self
+            other = self.of(memory)
+        return other._index.search(keys, k, memory.examples), other
 
     def _follow(self, memory: RowMemory, before: RowMemory | None, touched: Tensor | None) -> bool:
-        seen = self._seen
+        seen, whole = self._seen, memory.whole()
         if seen is None:
             # The copy of a mirror, perhaps of a batch of another size.
-            self._index = self._index.empty(memory.shape[0])
-            self._rebuild(memory)
+            self._index = self._index.empty(whole.shape[0])
+            self._rebuild(whole)
         elif memory.same_version(seen):
             pass
         elif before is not None and touched is not None and before.same_version(seen):
-            self._index.update(touched, memory.peek(touched), self._places(memory))
-            self._seen = seen.in_version_of(memory)
+            self._index.update(touched, memory.peek(touched), memory.examples)
+            self._seen = whole
         else:
-            whole = seen.in_version_of(memory)
             changed = whole.changed_since(seen)
             if changed is None:
                 return False
@@ -88,18 +99,9 @@ class Mirror:
             self._seen = whole
         return True
 
-    def _places(self, memory: RowMemory) -> Tensor | None:
-        """Which examples of the index those of ``memory`` are; None: all, in order."""
-        assert self._seen is not None
-        known, asked = self._seen.examples, memory.examples
-        if known is None or asked is known:
-            return asked if known is None else None
-        assert asked is not None
-        return (known.unsqueeze(1) == asked).int().argmax(0)
-
-    def _rebuild(self, memory: RowMemory) -> None:
-        self._index.reset(memory)
-        self._seen = memory.detach()
+    def _rebuild(self, whole: RowMemory) -> None:
+        self._index.reset(whole)
+        self._seen = whole
 
     def of(self, memory: RowMemory) -> Mirror:
         """A new mirror of the same kind for another memory, of any batch size."""
@@ -107,4 +109,4 @@ class Mirror:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy looks at the first memory it is asked about.
-        return Mirror, (self._index, None)
+        return Mirror, (self._index, None, self._sizes)

@@ -186,7 +186,11 @@ def finite_units(vectors: Tensor) -> np.ndarray:
 
     The libraries compare numbers only.
     """
-    units = unit(vectors.detach().to("cpu", torch.float32).numpy(), 1)
+    return finite(unit(vectors.detach().to("cpu", torch.float32).numpy(), 1))
+
+
+def finite(units: np.ndarray) -> np.ndarray:
+    """The same with 0 for what is not finite."""
     return units if np.isfinite(units).all() else np.nan_to_num(units, nan=0, posinf=0, neginf=0)
 
 

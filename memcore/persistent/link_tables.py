@@ -130,7 +130,9 @@ class LinkWrite:
         rows = (named + (self._offsets - 1).unsqueeze(-1)).clamp_(min=0).flatten()
         chosen = place.index_select(0, rows).clamp_(max=len(self._flat) - 1)
         weights = self._sums.index_select(0, chosen)
-        return weights.masked_fill_(self._flat.index_select(0, chosen) != rows, 0).view_as(named)
+        # What names none has led to a row of the example before.
+        none = (self._flat.index_select(0, chosen) != rows).logical_or_(named.flatten() == 0)
+        return weights.masked_fill_(none, 0).view_as(named)
 
     def _decay_columns(self, before: Tensor, value: Tensor) -> None:
         """Take ``w_j L[i, j]`` from the links to each slot j written, wherever they stand."""

@@ -185,9 +185,20 @@ class RowViews:
         rows = self._version.changed_since(other._version)
         return None if rows is None else by_example(rows.unique(), self._offsets, self.shape[1])
 
-    def in_version_of(self: Own, other: RowViews) -> Own:
-        """These examples as they are in the version of ``other``, without history."""
-        return self._replace(_version=other._version, _line=None, _token=self._token.detach())
+    def whole(self: Own) -> Own:
+        """All examples of the buffer, of which these may be a part, without history."""
+        slots, width = self.shape[1:]
+        count = self._version.rows // slots
+        if self._examples is None:
+            return self.detach()
+        return self._replace(
+            shape=torch.Size((count, slots, width)),
+            _examples=None,
+            _offsets=offsets_of(torch.arange(count, device=self.device), slots),
+            _line=None,
+            _number=0,
+            _token=self._token.detach(),
+        )
 
     def same_version(self, other: RowViews) -> bool:
         """Whether the two are the same version of the same buffer (of whichever examples)."""

@@ -60,7 +60,9 @@ class Version:
         edited: flat rows that differ from what ``begin`` makes.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_node")
+    __slots__ = ("__weakref__", "_lock", "_node", "rows")
+
+    rows: int  # of each buffer
 
     def __init__(
         self,
@@ -68,11 +70,12 @@ class Version:
         begin: Callable[[], Buffers] | None = None,
         edited: Tensor | None = None,
     ) -> None:
-        self._own(_Node(_Store(buffers, begin, edited)), threading.RLock())
+        store = _Store(buffers, begin, edited)
+        self._own(_Node(store), threading.RLock(), buffers[0].shape[0])
 
-    def _own(self, node: _Node, lock: AbstractContextManager[Any]) -> Version:
+    def _own(self, node: _Node, lock: AbstractContextManager[Any], rows: int) -> Version:
         # All versions that share history share the lock.
-        self._node, self._lock = node, lock
+        self._node, self._lock, self.rows = node, lock, rows
         node.holder = weakref.ref(self)
         return self
 
@@ -105,13 +108,13 @@ class Version:
             node.store, node.newer, node.rows, node.lost = None, newer, rows, lost
             store.record(node, rows)
             store.sweep()
-            return Version.__new__(Version)._own(newer, self._lock)
+            return Version.__new__(Version)._own(newer, self._lock, self.rows)
 
     def copy(self) -> Version:
         """An equal version with buffers and a history of its own."""
         with self._lock:
             copied = _Node(self._newest().copy())
-        return Version.__new__(Version)._own(copied, threading.RLock())
+        return Version.__new__(Version)._own(copied, threading.RLock(), self.rows)
 
     def edited(self) -> Tensor | None:
         """Rows ``[n]``, ascending, of which all that differ from the beginning are some.

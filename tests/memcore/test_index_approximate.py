@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
+import sys
 from functools import partial
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from index_cases import clustered, recall, refuses_bad_input
 from memcore import RowMemory, make_index, sam
@@ -20,6 +23,7 @@ from memcore.index.faiss import FaissIndex
 from memcore.index.faiss_gpu import FaissGpuIndex
 from memcore.index.flann import FlannIndex
 from memcore.testing import check_index
+from torch_adapters import SAM, SDNC
 
 MODULES = {"faiss": "faiss", "flann": "pyflann"}
 
@@ -118,6 +122,72 @@ def test_rows_that_are_not_finite_harm_no_others(name: str) -> None:
     assert (found.flatten() == torch.arange(2, 6000, 60)).double().mean() > 0.9
 
 
+def test_auto_hands_over_rows_that_are_not_finite(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each slot is found once, and those that are finite as exact search finds them."""
+    monkeypatch.setattr(auto, "BREAK_EVEN", {name: 100})
+    index, exact = AutoIndex(1, 300, 8), make_index("exact", batch_size=1, slots=300, word_size=8)
+    rows = torch.randn(1, 200, 8)
+    rows[:, ::7] = torch.nan
+    rows[:, 1::50, 3] = torch.inf
+    slots = torch.randperm(300)[None, :200]
+    for part in range(0, 200, 40):
+        for own in (index, exact):
+            own.update(slots[:, part : part + 40], rows[:, part : part + 40])
+    assert index_name(index.index) == name
+    keys = torch.randn(1, 5, 8)
+    found = index.search(keys, 300)[0]
+    assert all(sorted(own) == list(range(300)) for own in found.tolist())
+    assert torch.equal(index.search(keys, 4), exact.search(keys, 4))
+
+
+def test_equal_cosines_go_to_the_lowest_slot(name: str) -> None:
+    """Whatever was written before, and in which order."""
+    basis = torch.nn.functional.normalize(torch.randn(3, 8), dim=1)
+    chosen = torch.randint(3, (400,))
+    rows = basis[chosen] * torch.rand(400, 1).add(0.5)
+    exact = make_index("exact", batch_size=1, slots=500, word_size=8)
+    exact.update(torch.arange(400)[None], rows[None])
+    keys = torch.randn(1, 20, 8)
+    for _ in range(4):
+        index = make_index(name, batch_size=1, slots=500, word_size=8)
+        for _ in range(2):
+            order = torch.randperm(400)
+            for part in order.split(37):
+                index.update(part[None], torch.randn(1, len(part), 8))
+                index.update(part[None], rows[None, part])
+        for k in (1, 4, 30):
+            assert torch.equal(index.search(keys, k), exact.search(keys, k))
+
+
+@pytest.mark.parametrize("model", [SAM, SDNC])
+def test_a_recomputation_finds_the_same(name: str, model: Any) -> None:
+    """Activation checkpointing runs a call again from the same state, later."""
+    for seed in range(6):
+        torch.manual_seed(seed)
+        module = model(
+            3, 8, nr_cells=12, cell_size=4, read_heads=2, sparse_reads=3, index=name,
+            dtype=torch.float64,
+        )  # fmt: skip
+        first, second = torch.randn(2, 2, 5, 3, dtype=torch.float64)
+
+        def loss(checkpointed: bool) -> list[Tensor]:
+            def run(input: Tensor, hx: Any) -> Any:
+                if not checkpointed:
+                    return module(input, hx)
+                return checkpoint(module, input, hx, use_reentrant=False)
+
+            output, hx = run(first, None)
+            other, _ = run(second, hx)
+            again, _ = run(second, hx)
+            total = output.square().sum() + other.square().sum() + again.sum()
+            return list(torch.autograd.grad(total, list(module.parameters())))
+
+        for one, other in zip(loss(False), loss(True), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
 def test_rows_drift(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are rewritten four times, each time turned, clusters and all, another way."""
     trained: list[int] = []
@@ -163,6 +233,29 @@ def test_sam_reads_the_same_with_it(name: str, slots: int) -> None:
         torch.testing.assert_close(read, wanted)
     same = (wanted_slots.unsqueeze(3) == found_slots.unsqueeze(2)).any(3)
     assert same.double().mean() > 0.7
+
+
+def _search_in_a_child(index: Any, answers: Any) -> None:
+    torch.set_num_threads(1)  # torch's own threads did not come along either
+    answers.put(index.search(torch.ones(2, 3, 8), 2).tolist())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing forks there")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_searches_too(name: str) -> None:
+    """The threads that searched the parent's trees did not come along."""
+    context = multiprocessing.get_context("fork")
+    index, answers = make_index(name, batch_size=2, slots=20_000, word_size=8), context.Queue()
+    index.reset(RowMemory.from_tensor(clustered(20_000, 8, 0, batch=2)))
+    wanted = index.search(torch.ones(2, 3, 8), 2).tolist()
+    child: Any = context.Process(target=_search_in_a_child, args=(index, answers))
+    child.start()
+    try:
+        assert answers.get(timeout=60) == wanted
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
 
 
 def brute_force(keys: Tensor, rows: Tensor, k: int) -> Tensor:
