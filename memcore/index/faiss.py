@@ -182,7 +182,7 @@ class FaissIndex:
             last, complete = np.rint(cosines[..., -1]), names[..., -1] < 0
             parts = (cosines, slots), self._unwritten.part(units * RESOLUTION, k, mine)
             ranks = rank(parts, shape, k)
-            # FAISS chooses among equal cosines by their place in a list: ask until none is left out.
+            # Among equal cosines FAISS goes by the place in a list: ask until none is left out.
             worst = -(-ranks[..., -1].numpy() >> SLOT_BITS)
             if (complete | (last < worst)).all() or count >= most:
                 return ranks
