@@ -164,27 +164,27 @@ def test_equal_cosines_go_to_the_lowest_slot(name: str) -> None:
 @pytest.mark.parametrize("model", [SAM, SDNC])
 def test_a_recomputation_finds_the_same(name: str, model: Any) -> None:
     """Activation checkpointing runs a call again from the same state, later."""
+
+    def gradients(module: Any, inputs: Tensor, checkpointed: bool) -> list[Tensor]:
+        def run(input: Tensor, hx: Any) -> Any:
+            if not checkpointed:
+                return module(input, hx)
+            return checkpoint(module, input, hx, use_reentrant=False)
+
+        output, hx = run(inputs[0], None)
+        other, again = run(inputs[1], hx)[0], run(inputs[1], hx)[0]
+        total = output.square().sum() + other.square().sum() + again.sum()
+        return list(torch.autograd.grad(total, list(module.parameters())))
+
     for seed in range(6):
         torch.manual_seed(seed)
         module = model(
             3, 8, nr_cells=12, cell_size=4, read_heads=2, sparse_reads=3, index=name,
             dtype=torch.float64,
         )  # fmt: skip
-        first, second = torch.randn(2, 2, 5, 3, dtype=torch.float64)
-
-        def loss(checkpointed: bool) -> list[Tensor]:
-            def run(input: Tensor, hx: Any) -> Any:
-                if not checkpointed:
-                    return module(input, hx)
-                return checkpoint(module, input, hx, use_reentrant=False)
-
-            output, hx = run(first, None)
-            other, _ = run(second, hx)
-            again, _ = run(second, hx)
-            total = output.square().sum() + other.square().sum() + again.sum()
-            return list(torch.autograd.grad(total, list(module.parameters())))
-
-        for one, other in zip(loss(False), loss(True), strict=True):
+        inputs = torch.randn(2, 2, 5, 3, dtype=torch.float64)
+        plain, again = (gradients(module, inputs, checkpointed) for checkpointed in (False, True))
+        for one, other in zip(plain, again, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
