@@ -22,7 +22,7 @@ State = TypeVar("State", bound=Any)
 class BatchedModel(NamedTuple):
     """A dense model of `memcore`, as its batched step needs to know it."""
 
-    name: str  # in `memcore.kernels.memories`
+    name: str  # in `memcore.kernels.kinds`
     state_type: type[Any]
     one_example: Callable[[Any, Tensor, int, int], tuple[Tensor, Any]]  # state, vector, W, R
     interface_size: Callable[[int, int], int]  # W, R
@@ -91,13 +91,13 @@ class BatchedModel(NamedTuple):
         return torch.func.vmap(one)(state, vectors)
 
     def _by_kernels(self, state: State, vectors: Tensor) -> tuple[Tensor, State]:
-        from memcore.kernels import memories
+        from memcore.kernels import kinds
         from memcore.kernels.parts import Cells, Memory, Parts, Segment
         from memcore.kernels.segment import run
 
         batch, slots, words = state.memory.shape
         heads = state.read_weights.shape[1]
-        kind = getattr(memories, self.name)
+        kind = getattr(kinds, self.name)
         segment = Segment(Memory(kind, slots, words, heads, vectors.shape[1]), Cells())
         parts = Parts(vectors[None], None, None, [], [tuple(state)], [], [])
         result = run(segment, parts, self._plain_segment)

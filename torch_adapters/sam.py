@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class SAMCell(SparseCell[sam.SAMState]):
     read_heads: int
     sparse_reads: int
     index: str | Index = "auto"
+    kernel: ClassVar[str] = "SAM"
 
     def __post_init__(self) -> None:
         self._check_sizes("sparse_reads")
@@ -55,7 +57,9 @@ class SAMCell(SparseCell[sam.SAMState]):
         sparse_state.check_parts(name, state)
         self.check_sizes(name, state, batch_size, dtype, device)
 
-    def step(self, state: sam.SAMState, interface: Tensor) -> tuple[Tensor, sam.SAMState]:
+    def step(
+        self, state: sam.SAMState, interface: Tensor, backend: str = "auto"
+    ) -> tuple[Tensor, sam.SAMState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
         parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
@@ -96,7 +100,8 @@ class SAM(MemoryRNN):
         output_size: as in `DNC`.
         device: as in `DNC`.
         dtype: as in `DNC`.
-        backend: as in `DNC`; there are no kernels for this memory yet.
+        backend: as in `DNC`; a sequence is compiled where the index is exact search, as it is by
+            default while few rows are written.
 
     Raises:
         TypeError: an argument of the wrong type.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
     sparse_reads: int
     temporal_reads: int
     index: str | Index = "auto"
+    kernel: ClassVar[str] = "SDNC"
 
     def __post_init__(self) -> None:
         self._check_sizes("sparse_reads", "temporal_reads")
@@ -35,6 +37,11 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
     def interface_sizes(self) -> Mapping[str, int]:
         """How many numbers each part of the interface vector takes, in order."""
         return sdnc.interface_sizes(self.cell_size, self.read_heads)
+
+    @property
+    def kept_links(self) -> int:
+        """K_L."""
+        return self.temporal_reads
 
     def first_read_index(self, device: torch.device) -> Tensor:
         """The slots ``[V]`` that each head is on before the first step."""
@@ -64,7 +71,9 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
                 f"got {state.links.temporal_reads}"
             )
 
-    def step(self, state: sdnc.SDNCState, interface: Tensor) -> tuple[Tensor, sdnc.SDNCState]:
+    def step(
+        self, state: sdnc.SDNCState, interface: Tensor, backend: str = "auto"
+    ) -> tuple[Tensor, sdnc.SDNCState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
         parsed = sdnc.parse_interface.unchecked(interface, self.cell_size, self.read_heads)

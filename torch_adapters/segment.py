@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn.functional import dropout, linear
 
 from torch_adapters.carried import Carried
+from torch_adapters.sparse_cell import SparseCell
 
 if TYPE_CHECKING:
     from memcore.kernels.layout import Packed
     from memcore.kernels.parts import Parts, Result, Segment
     from torch_adapters.recurrence import MemoryRNN
 
-__all__ = ["Weights", "run_segment"]
+__all__ = ["Weights", "is_sparse", "run_segment"]
 
 
 class Weights:
@@ -48,36 +49,50 @@ class Weights:
         return [tensor for own in groups for tensor in own if tensor is not None]
 
 
+def is_sparse(cell: object) -> bool:
+    """Whether a memory's state is made of values that are edited in place."""
+    return isinstance(cell, SparseCell)
+
+
 def run_segment(
     module: MemoryRNN, inputs: Tensor, carried: Carried, weights: Weights
-) -> tuple[Tensor, Carried]:
+) -> tuple[Tensor, Carried] | None:
     """Run over ``inputs`` ``[T, B, X]``.
 
     Returns:
-        The last layer's rows ``[h_t ; r_t]``, ``[T, B, H + R·W]``, and what is carried on.
+        The last layer's rows ``[h_t ; r_t]``, ``[T, B, H + R·W]``, and what is carried on; None
+        where the index of a sparse memory turns out to be another than exact search.
     """
+    from memcore.kernels import sparse_segment
     from memcore.kernels.parts import Parts
     from memcore.kernels.segment import run
+
+    sparse = is_sparse(module.cell)
 
     parts = Parts(
         inputs=inputs,
         reads=carried.reads,
         masks=_dropout_masks(module, inputs),
         hidden=[state for layer in carried.hidden for state in layer],
-        states=carried.memories,
+        states=[] if sparse else carried.memories,
         cells=weights.cells,
         interfaces=weights.interfaces,
     )
     nonlinearity = _nonlinearity(module)
-    plain = _Plain(module.cell, nonlinearity)
-    result = run(_segment_of(module, nonlinearity), parts, plain, weights.packed)
-    depth = module.num_hidden_layers
+    segment, depth = _segment_of(module, nonlinearity), module.num_hidden_layers
+    if sparse:
+        found = sparse_segment.run(segment, parts, carried.memories, weights.packed)
+        if found is None:
+            return None
+        result, memories = found
+    else:
+        result = run(segment, parts, _Plain(module.cell, nonlinearity), weights.packed)
+        kinds = [type(state) for state in carried.memories]
+        memories = [kind(*state) for kind, state in zip(kinds, result.states, strict=True)]
     hidden: list[Any] = [
         list(result.hidden[begin : begin + depth])
         for begin in range(0, module.num_layers * depth, depth)
     ]
-    kinds = [type(state) for state in carried.memories]
-    memories = [kind(*state) for kind, state in zip(kinds, result.states, strict=True)]
     assert result.reads is not None
     return result.rows, Carried(hidden, memories, result.reads)
 
@@ -88,22 +103,24 @@ def _nonlinearity(module: MemoryRNN) -> str:
 
 
 def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
-    from memcore.kernels import controllers, memories
+    from memcore.kernels import controllers, kinds
     from memcore.kernels.parts import Cells, Memory, Segment
 
-    kinds = {
+    cells = {
         ("lstm", ""): controllers.LSTM,
         ("gru", ""): controllers.GRU,
         ("rnn", "tanh"): controllers.RNN_TANH,
         ("rnn", "relu"): controllers.RNN_RELU,
     }
     cell: Any = module.cell
-    kind = getattr(memories, cell.kernel)
+    kind = getattr(kinds, cell.kernel)
     sizes = (cell.nr_cells, cell.cell_size, cell.read_heads, sum(cell.interface_sizes.values()))
+    if is_sparse(cell):
+        sizes = (*sizes, cell.sparse_reads, cell.kept_links)
     return Segment(
         Memory(kind, *sizes),
         Cells(
-            kinds[module.rnn_type, nonlinearity],
+            cells[module.rnn_type, nonlinearity],
             module.num_layers,
             module.num_hidden_layers,
             module.hidden_size,

@@ -43,6 +43,11 @@ class SparseCell(ABC, Generic[State]):
         """Length of an example's read vectors."""
         return self.read_heads * self.cell_size
 
+    @property
+    def kept_links(self) -> int:
+        """How many temporal links each slot keeps."""
+        return 0
+
     @abstractmethod
     def first_read_index(self, device: torch.device) -> Tensor:
         """The slots ``[V]`` that each head is on before the first step."""

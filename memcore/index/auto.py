@@ -98,6 +98,12 @@ class AutoIndex:
         """For each key k distinct slots, best first."""
         return self._index.search(keys, k, examples)
 
+    def changed(self) -> None:
+        """Kernels have changed `index` in place."""
+        if isinstance(self._index, WrittenRowsIndex):
+            self._index.changed()
+        self._hand_over()
+
     def _hand_over(self) -> None:
         """All rows to the index for many, once an example has many."""
         if self._limit is None or not isinstance(self._index, WrittenRowsIndex):

@@ -154,6 +154,11 @@ class WrittenRowsIndex:
         """The other rows."""
         return self._unwritten
 
+    def changed(self) -> None:
+        """Kernels have changed the table and `unwritten` in place."""
+        self._table.changed()
+        self._unwritten.wrote(self._unwritten.all)
+
     def empty(self, batch_size: int) -> WrittenRowsIndex:
         """A new index of the same kind, for so many memories of zeros."""
         return WrittenRowsIndex(batch_size, *self._shape[1:], dtype=self._dtype)

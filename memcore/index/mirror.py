@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -11,7 +13,7 @@ from torch import Tensor
 from memcore.index.protocol import Index
 from memcore.persistent.rows import RowMemory
 
-__all__ = ["Mirror"]
+__all__ = ["Mirror", "held"]
 
 
 class Mirror:
@@ -103,6 +105,10 @@ class Mirror:
         self._index.reset(whole)
         self._seen = whole
 
+    def knows(self, memory: RowMemory) -> None:
+        """The index was brought to this memory by whoever `held` it."""
+        self._seen = memory.whole()
+
     def of(self, memory: RowMemory) -> Mirror:
         """A new mirror of the same kind for another memory, of any batch size."""
         return Mirror(self._index.empty(memory.shape[0]), memory)
@@ -110,3 +116,24 @@ class Mirror:
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy looks at the first memory it is asked about.
         return Mirror, (self._index, None, self._sizes)
+
+
+@contextmanager
+def held(mirrors: Sequence[Mirror], memories: Sequence[RowMemory]) -> Iterator[list[Mirror]]:
+    """Mirrors that know these memories, whose indexes are the caller's to edit meanwhile.
+
+    Each is this mirror or, where that knows another memory or stands for two, a new one. The caller
+    says what each `knows` in the end; one of which nothing was said begins anew when it is asked.
+    """
+    own: list[Mirror] = []
+    for mirror, memory in zip(mirrors, memories, strict=True):
+        own.append(mirror.of(memory) if any(mirror is other for other in own) else mirror)
+    with ExitStack() as locked:
+        for mirror in sorted(own, key=id):
+            locked.enter_context(mirror._lock)
+        for place, memory in enumerate(memories):
+            if not own[place]._follow(memory, None, None):
+                own[place] = own[place].of(memory)
+                locked.enter_context(own[place]._lock)
+            own[place]._seen = None
+        yield own

@@ -8,6 +8,8 @@ from memcore.index.unwritten import NOTHING, Part, Unwritten, inner
 
 __all__ = ["RowTable"]
 
+REGISTER = 32  # bytes
+
 
 class RowTable:
     """Rows of each example in a table, in the order in which they came.
@@ -20,9 +22,11 @@ class RowTable:
 
     def __init__(self, unwritten: Unwritten, slots: int, width: int, kind: np.dtype) -> None:
         batch = len(unwritten.all)
-        self._unwritten, self._slots = unwritten, slots
-        # Rows of length 1; −slot, or NOTHING; how many places each example uses.
-        self._rows = np.zeros((batch, 0, width), kind)
+        self._unwritten, self._slots, self._width = unwritten, slots, width
+        # Rows of length 1, with zeros up to whole registers; −slot, or NOTHING; how many places
+        # each example uses.
+        registers = -(-width * kind.itemsize // REGISTER)
+        self._rows = np.zeros((batch, 0, registers * REGISTER // kind.itemsize), kind)
         self._names = np.zeros((batch, 0), np.int64)
         self.used = np.zeros(batch, np.int64)
         self.most = 0
@@ -35,11 +39,12 @@ class RowTable:
         if place.size and place.min() <= 0:
             self._give_places(flat[place <= 0])
             place = self._unwritten.place[flat]
-        self._rows[mine, place - 1] = rows
+        self._rows[mine, place - 1, : self._width] = rows
 
     def part(self, keys: np.ndarray, examples: np.ndarray | None) -> Part:
         """All rows, for `rank`."""
-        rows, names = self._rows[:, : self.most], self._names[:, : self.most]
+        rows = self._rows[:, : self.most, : self._width]
+        names = self._names[:, : self.most]
         if examples is not None:
             rows, names = rows[examples], names[examples]
         return inner(keys, rows), names[:, None]
@@ -47,7 +52,19 @@ class RowTable:
     def of(self, example: int) -> tuple[np.ndarray, np.ndarray]:
         """Slots ``[n]`` of one example, and their rows ``[n, W]``; not to be changed."""
         used = self.used[example]
-        return -self._names[example, :used], self._rows[example, :used]
+        return -self._names[example, :used], self._rows[example, :used, : self._width]
+
+    def arrays(self, more: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows ``[B, C, P]`` and −slots ``[B, C]``, with room for so many more of each example.
+
+        Kernels change them in place, and say so by `changed`.
+        """
+        self._grow(min(self.most + more, self._slots))
+        return self._rows, self._names
+
+    def changed(self) -> None:
+        """`used` has changed."""
+        self.most = int(self.used.max())
 
     def clear(self, examples: np.ndarray) -> np.ndarray:
         """Empty the table of these examples; the flat slots that it held."""

@@ -63,6 +63,11 @@ class Unwritten:
         """`place` of slots of these examples ``[n]``, repeats allowed, is no longer 0."""
         self._stale = self.all if len(self.all) == 1 else np.union1d(self._stale, examples)
 
+    @property
+    def first_free(self) -> np.ndarray:
+        """A slot ``[B]`` below which none is unwritten; kernels change it in place."""
+        return self._first_free
+
     def forget(self, examples: np.ndarray, flat: np.ndarray) -> None:
         """The slots ``flat``, all that were written of these examples, count as unwritten."""
         self.place[flat] = 0

@@ -73,7 +73,19 @@ if hasattr(os, "register_at_fork"):
 
 
 # Files of this folder that nothing is compiled from.
-PLAIN_PYTHON = {"layout", "packing", "pages", "parts", "pool", "segment", "weight_gradients"}
+PLAIN_PYTHON = {
+    "dense_states",
+    "kinds",
+    "layout",
+    "packing",
+    "pages",
+    "parts",
+    "pool",
+    "segment",
+    "sparse_segment",
+    "sparse_states",
+    "weight_gradients",
+}
 
 
 @cache

@@ -46,6 +46,7 @@ __all__ = [
     "store",
     "total",
     "two_to",
+    "uint8s_at",
     "where_above_zero",
     "within",
 ]
@@ -351,6 +352,16 @@ def int32s_at(typing_context: Any, address: Any, length: Any) -> Any:
         return _array_at(types.int32, arguments[0], builder, context, arguments[1])
 
     return types.Array(types.int32, 1, "C")(types.int64, types.intp), generate
+
+
+@intrinsic
+def uint8s_at(typing_context: Any, address: Any, length: Any) -> Any:
+    """The array of bytes that begins at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _array_at(types.uint8, arguments[0], builder, context, arguments[1])
+
+    return types.Array(types.uint8, 1, "C")(types.int64, types.intp), generate
 
 
 @intrinsic

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from memcore.kernels.sizes import Sizes, padded_to, registers
 __all__ = ["Layout", "Packed"]
 
 THREAD_PAYS = 1 << 17  # multiplications from which a further thread pays
-KEEP_ALL_LINKS = 1 << 22  # bytes of links up to which those of every step are kept
-LINK_STRIDE = 4  # every which is kept else
 
 # Packed weights by their place, one set for forward and one for backward: made once a call.
 Packed = dict[bool, list[tuple[int, Tensor]]]
@@ -35,16 +32,18 @@ class Layout:
         self.itemsize = self.dtype.itemsize
         self.steps, self.examples, self.inputs = parts.inputs.shape
         self.unit = registers(self.itemsize)
-        self.padded = padded_to(self.unit, memory.slots)
+        kind = memory.kind
+        self.padded = kind.padded(memory.slots, memory.words, self.unit)
         self.gates = Gates(cells.kind, cells.hidden, self.unit)
         self.vector_width = padded_to(self.unit, memory.interface)
         self.reads = memory.heads * memory.words
         self.memory_steps = self.steps * (max(cells.layers, 1) if cells.shared else 1)
         self.kept_steps = self.memory_steps + 1 if recording else 2
-        links = self.memory_steps * self.examples * self.padded**2 * self.itemsize
-        self.stride = 1 if links <= KEEP_ALL_LINKS else LINK_STRIDE
-        sizes = Sizes(memory.slots, self.padded, memory.words, memory.heads, memory.interface)
-        kind = memory.kind
+        sizes = Sizes(
+            memory.slots, self.padded, memory.words, memory.heads, memory.interface, memory.reads,
+            memory.temporal,
+        )  # fmt: skip
+        self.sizes = sizes
         self.record, self.order = kind.record_size(sizes), kind.order_size(sizes)
         self._kept: list[Tensor] = []  # what an address stands for must live as long as it
         self._cells_at = plan.HEADER
@@ -59,25 +58,19 @@ class Layout:
             plan.MEMORIES: segment.memory_count, plan.MEMORY_STEPS: self.memory_steps,
             plan.SLOTS: memory.slots, plan.PADDED: self.padded, plan.WORDS: memory.words,
             plan.HEADS: memory.heads, plan.INTERFACE: memory.interface,
+            plan.READS: memory.reads, plan.TEMPORAL: memory.temporal,
             plan.INTERFACE_WIDTH: self.vector_width, plan.RECORDING: int(recording),
-            plan.STRIDE: self.stride, plan.RECORD: self.record, plan.ORDER: self.order,
+            plan.RECORD: self.record, plan.ORDER: self.order,
             plan.GRADIENT: kind.gradient_size(sizes), plan.WORK: kind.work_size(sizes),
             plan.CLIP: struct.unpack("q", struct.pack("d", cells.clip))[0],
         }.items():  # fmt: skip
             self._told[place] = value
 
     @property
-    def marks(self) -> int:
-        """How many links are kept of each example."""
-        return (self.memory_steps - 1) // self.stride
-
-    @property
     def chunks(self) -> int:
         """Into how many parts the batch is cut."""
         memory, cells = self.segment.memory, self.segment.cells
-        work = 3 * self.padded * memory.words * memory.heads
-        if memory.kind.links is not None:
-            work += self.padded**2 * (2 * memory.heads + 1)
+        work = memory.kind.cost(self.sizes)
         work += cells.layers * cells.depth * self.gates.size * (cells.hidden + self.reads)
         threads = min(torch.get_num_threads(), self.examples)
         return max(1, min(threads, self.memory_steps * self.examples * work // THREAD_PAYS))
@@ -86,6 +79,10 @@ class Layout:
         """The block, with the address of the memory's entry."""
         self._told[plan.MEMORY_STEP] = memory_step
         return np.array(self._told, np.int64)
+
+    def put(self, place: int, number: int) -> None:
+        """Put a number in its place."""
+        self._told[place] = number
 
     def tell(self, place: int, tensor: Tensor | None) -> None:
         """Put the address of a tensor, contiguous, in its place."""
@@ -108,37 +105,6 @@ class Layout:
     def memory_at(self, memory: int) -> int:
         """Where a memory's block begins."""
         return self._memories_at + memory * plan.MEMORY_SIZE
-
-    def tell_states(self, place: int, states: Sequence[Sequence[Tensor | None]]) -> None:
-        """Tell of the fields of each memory's state but the links."""
-        for memory, fields in enumerate(states):
-            at = self.memory_at(memory) + place
-            for field, tensor in zip(self.segment.memory.kind.fields, fields, strict=True):
-                if field is not None and tensor is not None:
-                    self.tell(at + field, tensor.contiguous())
-
-    def new_states(self, like: Sequence[Sequence[Tensor]]) -> list[list[Any]]:
-        """States of the same shapes, to be filled; links are made elsewhere."""
-        fields = self.segment.memory.kind.fields
-        return [
-            [
-                None if place is None else torch.empty_like(field, memory_format=CONTIGUOUS)
-                for place, field in zip(fields, state, strict=True)
-            ]
-            for state in like
-        ]
-
-    def squared(self, links: Tensor) -> Tensor:
-        """Links ``[B, N, N]`` as kernels have them, [B, P, P]."""
-        rest = self.padded - links.shape[-1]
-        return torch.nn.functional.pad(links, (0, rest, 0, rest)) if rest else links.contiguous()
-
-    def unsquare(self, states: list[list[Any]]) -> None:
-        """Undo `squared` in each state."""
-        own, slots = self.segment.memory.kind.links, self.segment.memory.slots
-        if own is not None and slots != self.padded:
-            for state in states:
-                state[own] = state[own][:, :slots, :slots].contiguous()
 
     def tell_weights(self, parts: Parts, backward: bool, packed: Packed) -> None:
         """Tell of the weights, packed; what is in ``packed`` is not packed again."""
@@ -172,6 +138,3 @@ class Layout:
         if from_input is None or from_state is None:
             return self.zeros(self.gates.size)
         return self.gates.bias(from_input, from_state)
-
-
-CONTIGUOUS = torch.contiguous_format

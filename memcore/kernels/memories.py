@@ -6,18 +6,17 @@ its state out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from memcore.kernels import dam, dnc, plan
-from memcore.kernels.compiling import Entry, entries, joined, kernel
+from memcore.kernels.compiling import entries, joined, kernel
 from memcore.kernels.content import inverse_norms
 from memcore.kernels.lanes import floats_at, int32s_at, int64s_at, part
 from memcore.kernels.links import links_forward
 from memcore.kernels.records import enter_memory, enter_rows, leave_memory, leave_rows
 from memcore.kernels.sizes import Sizes
 
-__all__ = ["DAM", "DNC", "Kind"]
+__all__ = ["DAM_BACKWARD", "DAM_FORWARD", "DNC_BACKWARD", "DNC_FORWARD"]
 
 ANYTHING = 1 << 40  # the length of an array whose length nobody asks for
 
@@ -26,7 +25,7 @@ ANYTHING = 1 << 40  # the length of an array whose length nobody asks for
 def _sizes(told):
     return Sizes(
         told[plan.SLOTS], told[plan.PADDED], told[plan.WORDS], told[plan.HEADS],
-        told[plan.INTERFACE],
+        told[plan.INTERFACE], told[plan.READS], told[plan.TEMPORAL],
     )  # fmt: skip
 
 
@@ -201,20 +200,6 @@ def _dam_backward(told, what, at, example, step, d_reads, d_vector, work, d_stat
         )  # fmt: skip
 
 
-class Kind(NamedTuple):
-    """A memory as `memcore.kernels.segment` needs to know it."""
-
-    fields: tuple[int | None, ...]  # of each field of the state its place in plan.STATE_FIELDS
-    links: int | None  # which field holds links, that have places of their own
-    without_gradient: tuple[int, ...]  # fields of the state through which none flows
-    record_size: Callable[[Sizes], int]
-    order_size: Callable[[Sizes], int]
-    gradient_size: Callable[[Sizes], int]
-    work_size: Callable[[Sizes], int]
-    forward: dict[int, Entry]  # by the size of a number
-    backward: dict[int, Entry]
-
-
 # The factories of entries. What an entry closes over is part of the key by which it is found on the
 # disk, so that is a dtype and the digest alone: another digest, other sources. The kernels it calls
 # it takes from this module: they have numbers that differ from process to process.
@@ -264,25 +249,7 @@ def _dam_backward_entry(real: Any, digest: str) -> Any:
     return step
 
 
-DNC = Kind(
-    fields=(0, 1, 2, None, 4, 3),  # memory, usage, precedence, link, read_weights, write_weights
-    links=3,
-    without_gradient=(),
-    record_size=dnc.record_size,
-    order_size=dnc.order_size,
-    gradient_size=dnc.gradient_size,
-    work_size=dnc.work_size,
-    forward=entries(_dnc_forward_entry, plan.STEP_ARGUMENTS),
-    backward=entries(_dnc_backward_entry, plan.STEP_ARGUMENTS),
-)
-DAM = Kind(
-    fields=(0, 1, 4, 3),  # memory, usage, read_weights, write_weights
-    links=None,
-    without_gradient=(1,),
-    record_size=dam.record_size,
-    order_size=dam.order_size,
-    gradient_size=dam.gradient_size,
-    work_size=dam.work_size,
-    forward=entries(_dam_forward_entry, plan.STEP_ARGUMENTS),
-    backward=entries(_dam_backward_entry, plan.STEP_ARGUMENTS),
-)
+DNC_FORWARD = entries(_dnc_forward_entry, plan.STEP_ARGUMENTS)
+DNC_BACKWARD = entries(_dnc_backward_entry, plan.STEP_ARGUMENTS)
+DAM_FORWARD = entries(_dam_forward_entry, plan.STEP_ARGUMENTS)
+DAM_BACKWARD = entries(_dam_backward_entry, plan.STEP_ARGUMENTS)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from memcore.kernels.controllers import LSTM
-from memcore.kernels.memories import Kind
+from memcore.kernels.kinds import Kind
 
 __all__ = ["Cells", "Memory", "Parts", "Result", "Segment"]
 
@@ -21,6 +21,8 @@ class Memory(NamedTuple):
     words: int
     heads: int
     interface: int
+    reads: int = 0  # K, of a sparse memory
+    temporal: int = 0  # K_L
 
 
 class Cells(NamedTuple):
@@ -90,10 +92,17 @@ class Segment(NamedTuple):
             flat[1],
             flat[2],
             _groups(rest, self.cell_count, self.per_state),
-            _groups(rest, self.memory_count, len(self.memory.kind.fields)),
+            _groups(rest, self.memory_count, self.memory.kind.given),
             _groups(rest, self.cell_count, 4),
             _groups(rest, self.cells.layers, 2),
         )
+
+    def kept(self, flat: Sequence[Any]) -> Sequence[Any]:
+        """What backward needs of the tensors in one list: nothing of a sparse memory's state."""
+        if self.memory.kind.keeps_states:
+            return flat
+        nothing = [(None,) * self.memory.kind.given] * self.memory_count
+        return self.flatten(self.split(flat)._replace(states=nothing))
 
     def flatten_result(self, result: Result) -> tuple[Any, ...]:
         """All tensors in one tuple."""
@@ -107,7 +116,7 @@ class Segment(NamedTuple):
             flat[0],
             flat[1],
             _groups(rest, self.cell_count, self.per_state),
-            _groups(rest, self.memory_count, len(self.memory.kind.fields)),
+            _groups(rest, self.memory_count, self.memory.kind.made),
         )
 
 

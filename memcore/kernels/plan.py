@@ -17,6 +17,7 @@ STEPS, EXAMPLES, LAYERS, DEPTH, HIDDEN, WIDTH, GATES, CELL_KIND = (next(_header)
 INPUT = next(_header)  # numbers of an input, or of an interface vector where there is no controller
 MEMORY_STEP, MEMORIES, MEMORY_STEPS, SLOTS, PADDED, WORDS, HEADS = (next(_header) for _ in range(7))
 INTERFACE, INTERFACE_WIDTH, RECORDING, STRIDE = (next(_header) for _ in range(4))
+READS, TEMPORAL = next(_header), next(_header)  # K and K_L, of a sparse memory
 RECORD, ORDER, GRADIENT, WORK = (next(_header) for _ in range(4))  # numbers for one example
 # MEMORY_STEP is the address of the memory's own entry, forward's or backward's.
 CLIP = next(_header)  # the bits of a float64; 0: not at all
@@ -53,7 +54,7 @@ LINKS_IN = 22  # [B, P, P]
 LINKS = 23  # [B, P, P]: those of the last step
 LINK_MARKS = 24  # [B, (S − 1) // STRIDE, P, P]: every STRIDE-th
 D_LINKS = 25  # [B, P, P]: of the last step, then of the first
-MEMORY_SIZE = 26
+MEMORY_SIZE = 64  # a sparse one has others: memcore.kernels.sparse_plan
 
 # What a state's addresses are, in order; DAM has no precedence, links have places of their own.
 STATE_FIELDS = ("memory", "usage", "precedence", "write_weights", "read_weights")

@@ -7,19 +7,33 @@ does not recur stays torch's: the gradients of the weights, products over all st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memcore.kernels import plan
+from memcore.errors import MemcoreError
+from memcore.kernels import dense_states, plan, sparse_states
 from memcore.kernels.layout import Layout, Packed
 from memcore.kernels.parts import Cells, Memory, Parts, Result, Segment
 from memcore.kernels.pool import run as run_kernel
 from memcore.kernels.sequence import BACKWARD, FORWARD
 from memcore.kernels.weight_gradients import weight_gradients
 
-__all__ = ["Cells", "Memory", "Parts", "Result", "Segment", "run"]
+__all__ = [
+    "Cells",
+    "Done",
+    "Memory",
+    "Parts",
+    "Plain",
+    "Result",
+    "Segment",
+    "collected",
+    "launched",
+    "recorded",
+    "resolved",
+    "run",
+]
 
 Plain = Callable[[Segment, Parts], Result]
 
@@ -35,22 +49,49 @@ def run(segment: Segment, parts: Parts, plain: Plain, packed: Packed | None = No
             filled where it is empty.
     """
     packed = {} if packed is None else packed
+    parts, flat = resolved(segment, parts)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in flat):
+        return recorded(segment, flat, plain, packed, None)
+    with torch.no_grad():
+        return collected(segment, launched(segment, parts, False, packed))
+
+
+def resolved(segment: Segment, parts: Parts) -> tuple[Parts, list[Any]]:
+    """The parts as kernels can read them, and all in one list."""
     flat = segment.flatten(parts)
     if any(x is not None and x.is_neg() for x in flat):
         # Views with a note that they are yet to be negated: kernels read what is there.
         flat = [x if x is None else x.resolve_neg() for x in flat]
         parts = segment.split(flat)
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in flat):
-        return segment.split_result(_Run.apply(segment, plain, packed, *flat))
-    with torch.no_grad():
-        return _forward(segment, parts, False, packed)[0]
+    return parts, flat
 
 
-def _forward(
-    segment: Segment, parts: Parts, recording: bool, packed: Packed
-) -> tuple[Result, list[Tensor], list[Tensor]]:
-    """The result, and what backward needs: outputs and tapes of the cells; of the memories."""
-    layout, cells = Layout(segment, parts, recording), segment.cells
+def recorded(
+    segment: Segment, flat: Sequence[Any], plain: Plain | None, packed: Packed, done: Done | None
+) -> Result:
+    """The result as one operation of autograd; computed here unless it is ``done``."""
+    return segment.split_result(_Run.apply(segment, plain, packed, done, *flat))
+
+
+def _host(segment: Segment) -> Any:
+    """The module that brings the memories' states in and out."""
+    return sparse_states if segment.memory.kind.sparse else dense_states
+
+
+class Done(NamedTuple):
+    """What a forward kernel has left."""
+
+    outputs: Tensor  # [L, T, B, H + R·W]
+    tapes: list[Tensor]  # gates and states of the cells
+    states: list[list[Any]]  # of the memories
+    of_memories: list[Tensor]  # what backward needs of them
+
+
+def launched(
+    segment: Segment, parts: Parts, recording: bool, packed: Packed, opened: Any = None
+) -> Done:
+    """Run the forward kernel."""
+    layout, cells, kind = Layout(segment, parts, recording), segment.cells, segment.memory.kind
     steps, examples, hidden = layout.steps, layout.examples, cells.hidden
     outputs = layout.tape(max(cells.layers, 1), steps, examples, hidden + layout.reads)
     layout.tell(plan.OUTPUTS, outputs)
@@ -69,43 +110,29 @@ def _forward(
         layout.tell_weights(parts, False, packed)
     else:
         layout.tell(plan.INPUTS, parts.inputs.contiguous())
-    states, own = layout.new_states(parts.states), segment.memory.kind.links
-    of_memories: list[Tensor] = []
-    for memory, given in enumerate(parts.states):
-        at = layout.memory_at(memory)
-        tape = layout.tape(examples, layout.kept_steps, layout.record)
-        shape = (examples, layout.kept_steps, layout.order)
-        orders = torch.empty(shape, dtype=torch.int32, device="cpu")
-        layout.tell(at + plan.TAPE, tape)
-        layout.tell(at + plan.ORDERS, orders)
-        of_memories += [tape, orders]
-        if own is not None:
-            square = (layout.padded, layout.padded)
-            links, last = layout.squared(given[own]), layout.new(examples, *square)
-            layout.tell(at + plan.LINKS_IN, links)
-            layout.tell(at + plan.LINKS, last)
-            states[memory][own] = last
-            if recording:
-                marks = layout.tape(examples, layout.marks, *square)
-                layout.tell(at + plan.LINK_MARKS, marks)
-                of_memories += [links, marks]
-    layout.tell_states(plan.STATE_IN, parts.states)
-    layout.tell_states(plan.STATE_OUT, states)
-    entry = segment.memory.kind.forward[layout.itemsize]
-    run_kernel(FORWARD[layout.itemsize], layout.told(entry.address), layout.chunks)
-    layout.unsquare(states)
+    states, of_memories = _host(segment).tell_forward(layout, parts.states, recording, opened)
+    run_kernel(
+        FORWARD[layout.itemsize], layout.told(kind.forward[layout.itemsize].address), layout.chunks
+    )
+    _host(segment).finish(layout, states, False)
+    return Done(outputs, tapes, states, of_memories)
+
+
+def collected(segment: Segment, done: Done) -> Result:
+    """The result of a forward kernel."""
+    cells, outputs, tapes = segment.cells, done.outputs, done.tapes
+    hidden = cells.hidden
     # Without a controller the caller gets the rows themselves, and may change them in place.
     rows = outputs[-1] if cells.layers else outputs[-1].clone()
-    result = Result(
+    return Result(
         rows,
         rows[-1, :, hidden:].clone() if cells.layers else None,
         [
             tuple(tape[cell, -1, :, :hidden].clone() for tape in tapes[1:])
             for cell in range(segment.cell_count)
         ],
-        states,
+        done.states,
     )
-    return result, [outputs, *tapes], of_memories
 
 
 def _state_tapes(layout: Layout, parts: Parts) -> list[Tensor]:
@@ -127,12 +154,20 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, segment: Segment, plain: Plain, packed: Packed, *flat: Tensor | None
+        ctx: Any,
+        segment: Segment,
+        plain: Plain | None,
+        packed: Packed,
+        done: Done | None,
+        *flat: Tensor | None,
     ) -> Any:
-        result, tapes, of_memories = _forward(segment, segment.split(flat), True, packed)
+        if done is None:
+            done = launched(segment, segment.split(flat), True, packed)
+        result = collected(segment, done)
+        tapes = [done.outputs, *done.tapes]
         ctx.segment, ctx.plain, ctx.packed = segment, plain, packed
         ctx.counts = len(flat), len(tapes)
-        ctx.save_for_backward(*flat, *tapes, *of_memories)
+        ctx.save_for_backward(*segment.kept(flat), *tapes, *done.of_memories)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(
             *(state[at] for state in result.states for at in segment.memory.kind.without_gradient)
@@ -141,9 +176,11 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        segment, saved, needed = ctx.segment, ctx.saved_tensors, ctx.needs_input_grad[3:]
+        segment, saved, needed = ctx.segment, ctx.saved_tensors, ctx.needs_input_grad[4:]
         given, tapes = ctx.counts
         flat = saved[:given]
+        if ctx.plain is None:
+            _check_first_order(gradients)
         if torch.is_grad_enabled():
             found = _by_the_plain_form(ctx.plain, segment, flat, gradients, needed)
         elif not all(map(_has_numbers, gradients)):
@@ -162,7 +199,20 @@ class _Run(torch.autograd.Function):
                 _backward(segment, parts, slope, saved[given:middle], saved[middle:], ctx.packed)
             )
             found = [value if need else None for value, need in zip(found, needed, strict=True)]
-        return None, None, None, *found
+        return None, None, None, None, *found
+
+
+def _check_first_order(gradients: Sequence[Tensor | None]) -> None:
+    if torch.is_grad_enabled():
+        raise MemcoreError(
+            "create_graph: expected False where gradients flow through a RowMemory, got True; "
+            "it has no second derivative (memcore.erase_and_add and memcore.read have)"
+        )
+    if not all(map(_has_numbers, gradients)):
+        raise MemcoreError(
+            "is_grads_batched: expected False where gradients flow through a RowMemory, got True; "
+            "a backward pass takes one gradient at a time"
+        )
 
 
 def _has_numbers(gradient: Tensor | None) -> bool:
@@ -242,30 +292,10 @@ def _backward(
             d_reads.copy_(slope.reads)
         layout.tell(plan.D_READS, d_reads)
         layout.tell_weights(parts, True, packed)
-    d_states = layout.new_states(parts.states)
-    each = len(of_memories) // segment.memory_count
-    for memory in range(segment.memory_count):
-        at, own = layout.memory_at(memory), of_memories[memory * each : (memory + 1) * each]
-        layout.tell(at + plan.TAPE, own[0])
-        layout.tell(at + plan.ORDERS, own[1])
-        if kind.links is not None:
-            layout.tell(at + plan.LINKS_IN, own[2])
-            layout.tell(at + plan.LINK_MARKS, own[3])
-            # The kernel changes it in place, and somebody else may hold the given one.
-            d_links = layout.zeros(examples, layout.padded, layout.padded)
-            given, slots = slope.states[memory][kind.links], segment.memory.slots
-            if given is not None:
-                d_links[:, :slots, :slots] = given
-            layout.tell(at + plan.D_LINKS, d_links)
-            d_states[memory][kind.links] = d_links
-    layout.tell_states(plan.D_STATE_IN, slope.states)
-    layout.tell_states(plan.D_STATE_OUT, d_states)
+    d_states = _host(segment).tell_backward(layout, parts.states, slope.states, of_memories)
     told = layout.told(kind.backward[layout.itemsize].address)
     run_kernel(BACKWARD[layout.itemsize], told, layout.chunks)
-    layout.unsquare(d_states)
-    for state in d_states:
-        for at in kind.without_gradient:
-            state[at] = None
+    _host(segment).finish(layout, d_states, True)
     found = Parts(
         inputs=d_inputs if cells.layers else d_vectors[0, :, :, : segment.memory.interface],
         reads=d_reads if cells.layers else None,

@@ -11,10 +11,12 @@ class Sizes(NamedTuple):
     """Whole numbers, all known before a kernel runs."""
 
     slots: int  # N
-    padded: int  # P, N rounded up to two registers
+    padded: int  # P, N rounded up to two registers; of a sparse memory W, to one
     words: int  # W
     heads: int  # R
     interface: int  # length of the interface vector
+    reads: int  # K, of a sparse memory
+    temporal: int  # K_L
 
 
 def registers(itemsize: int) -> int:

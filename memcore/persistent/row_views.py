@@ -105,6 +105,27 @@ class RowViews:
         gather = partial(self._gather, rows, shape)
         return record_read(self._token, self._line, self._number, rows, gather)
 
+    @property
+    def version(self) -> Version:
+        """What is edited in place underneath: buffers of flat rows, and marks of those written."""
+        return self._version
+
+    @property
+    def offsets(self) -> Tensor:
+        """Where the flat rows of each example begin, ``[B, 1]``."""
+        return self._offsets
+
+    @property
+    def marked_row(self) -> Tensor | None:
+        """What rows hold that no mark says were written, ``[W]``; None: rows begin as zeros."""
+        return self._row
+
+    def recorded(self, rows: Tensor, values: Tensor) -> Tensor:
+        """``values [n, W]`` of flat rows, with the history of having been read there."""
+        if self._line is None or not (self._token.requires_grad and torch.is_grad_enabled()):
+            return values
+        return record_read(self._token, self._line, self._number, rows, lambda: values)
+
     def peek(self, index: Tensor) -> Tensor:
         """`read_unchecked` without history."""
         return self._gather((index + self._offsets).flatten(), (*index.shape, self.shape[2]))

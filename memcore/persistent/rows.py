@@ -162,7 +162,25 @@ class RowMemory(SavableRows):
             data.index_fill_(0, erased, 0)
             data.index_add_(0, added, values)
 
-        version = self._version.edit(touched, change)
+        return self._recorded(self._version.edit(touched, change), erased, added, add)
+
+    def rewritten(self, version: Version, rows: Tensor, values: Tensor) -> RowMemory:
+        """The memory in a version that somebody else made, in which some flat rows are new.
+
+        Args:
+            version: made from that of this memory.
+            rows: ``[n]``, distinct, all that differ.
+            values: ``[n, W]``, what they hold, for the sake of its history.
+        """
+        return self._recorded(version, rows, rows, values)
+
+    def in_version(self, version: Version) -> RowMemory:
+        """The memory in a version that somebody else made from its own, without history."""
+        token = self._token.detach()
+        return self._replace(_version=version, _line=None, _number=0, _token=token)
+
+    def _recorded(self, version: Version, erased: Tensor, added: Tensor, add: Tensor) -> RowMemory:
+        """The memory after a write, with the history of that."""
         line, number, token = self._line, self._number, self._token
         if not ((token.requires_grad or add.requires_grad) and torch.is_grad_enabled()):
             return self._replace(_version=version, _line=None, _number=0, _token=token.detach())

@@ -56,6 +56,25 @@ class SlotState:
         """The value that `to_dict` took apart."""
         raise NotImplementedError
 
+    @property
+    def version(self) -> Version:
+        """What is edited in place underneath."""
+        return self._version
+
+    @property
+    def offsets(self) -> Tensor:
+        """Where the stretch of each example begins in the buffers, ``[B, 1]``."""
+        return self._offsets
+
+    @property
+    def carried(self) -> tuple[Tensor, ...]:
+        """The small tensors ``[B, ...]``; not to be changed."""
+        return self._carried
+
+    def edited(self: Own, version: Version, carried: tuple[Tensor, ...]) -> Own:
+        """The value in a version that was made from its own, with other small tensors."""
+        return self._replace(_version=version, _carried=carried)
+
     def _place(self: Own, offsets: Tensor) -> Own:
         """Take the examples whose stretches begin at ``offsets [B, 1]``."""
         self.batch, self._offsets = len(offsets), offsets

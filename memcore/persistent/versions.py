@@ -17,17 +17,27 @@ import mmap
 import sys
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from math import prod
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Buffers", "Version", "array", "by_example", "lazy_zeros"]
+__all__ = [
+    "Buffers",
+    "Edited",
+    "Version",
+    "array",
+    "by_example",
+    "edit_together",
+    "lazy_zeros",
+    "put",
+]
 
 Buffers: TypeAlias = "tuple[Tensor, ...]"  # each [rows, ...], with the same number of rows
+Edited: TypeAlias = "tuple[Tensor, Buffers]"  # rows, and what each buffer held there
 
 Seen = TypeVar("Seen")
 
@@ -97,18 +107,23 @@ class Version:
             change: is given the buffers and, for each, those rows as they were.
         """
         with self._lock:
-            store, node = self._newest(), self._node
+            store = self._newest()
             lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
             try:
                 change(store.buffers, lost)
             except BaseException:
-                _put(store.buffers, rows, lost)
+                put(store.buffers, rows, lost)
                 raise
-            newer = _Node(store)
-            node.store, node.newer, node.rows, node.lost = None, newer, rows, lost
-            store.record(node, rows)
-            store.sweep()
-            return Version.__new__(Version)._own(newer, self._lock, self.rows)
+            return self._edited(rows, lost)
+
+    def _edited(self, rows: Tensor, lost: Buffers) -> Version:
+        """The version after an edit of those rows, which held ``lost``."""
+        store, node = self._node.owned(), self._node
+        newer = _Node(store)
+        node.store, node.newer, node.rows, node.lost = None, newer, rows, lost
+        store.record(node, rows)
+        store.sweep()
+        return Version.__new__(Version)._own(newer, self._lock, self.rows)
 
     def copy(self) -> Version:
         """An equal version with buffers and a history of its own."""
@@ -159,6 +174,28 @@ class Version:
         return store
 
 
+def edit_together(
+    versions: Sequence[Version], change: Callable[[list[Buffers]], list[Edited]]
+) -> list[Version]:
+    """The versions after one edit of all in place, which says afterwards what it touched.
+
+    Args:
+        versions: of buffers of any number and kind. Where two share a history, the later one gets
+            buffers of its own first.
+        change: is given the buffers of each, and returns for each the rows that it touched,
+            distinct, and what they held before. Where it raises, it has put all back.
+    """
+    own: list[Version] = []
+    for version in versions:
+        shared = any(version._lock is other._lock for other in own)
+        own.append(version.copy() if shared else version)
+    with ExitStack() as locked:
+        for version in sorted(own, key=lambda version: id(version._lock)):
+            locked.enter_context(version._lock)
+        edited = change([version._newest().buffers for version in own])
+        return [version._edited(*each) for version, each in zip(own, edited, strict=True)]
+
+
 class _Node:
     """A version's place in the journal: either it owns the store, or it knows what it lost."""
 
@@ -187,7 +224,7 @@ class _Node:
         store, rows = newer.owned(), self.rows
         assert rows is not None
         lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
-        _put(store.buffers, rows, self.lost)
+        put(store.buffers, rows, self.lost)
         newer.store, newer.newer, newer.rows, newer.lost = None, self, rows, lost
         self.keep(store)
         store.superseded(newer)
@@ -198,7 +235,7 @@ class _Node:
         store = path[-1].owned().split()
         for node in reversed(path[:-1]):
             assert node.rows is not None
-            _put(store.buffers, node.rows, node.lost)
+            put(store.buffers, node.rows, node.lost)
         self.keep(store)
 
     def keep(self, store: _Store) -> None:
@@ -241,7 +278,7 @@ class _Store:
             else:
                 edited, buffers = self.edited(), self.begin()
                 rows = tuple(buffer.index_select(0, edited) for buffer in self.buffers)
-                _put(buffers, edited, rows)
+                put(buffers, edited, rows)
                 copied = _Store(buffers, self.begin, edited)
         return copied
 
@@ -328,6 +365,7 @@ def _distance(path: list[_Node]) -> int:
     return sum(map(_count, path))
 
 
-def _put(buffers: Buffers, rows: Tensor, values: Buffers) -> None:
+def put(buffers: Buffers, rows: Tensor, values: Buffers) -> None:
+    """Rows of each buffer become these values."""
     for buffer, value in zip(buffers, values, strict=True):
         buffer.index_copy_(0, rows, value)

@@ -224,7 +224,7 @@ def test_alternating_futures_settle_on_a_buffer_each() -> None:
 def moved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows put into buffers by going to and fro and by copying, a number each time."""
     counts: list[int] = []
-    put = versions._put
+    put = versions.put
 
     def count_and_put(buffers: Any, rows: Tensor, values: Any) -> None:
         counts.append(rows.numel())
@@ -236,7 +236,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(store.buffers[0].shape[0])
         return copy(store)
 
-    monkeypatch.setattr(versions, "_put", count_and_put)
+    monkeypatch.setattr(versions, "put", count_and_put)
     monkeypatch.setattr(versions._Store, "copy", count_and_copy)
     return counts
 

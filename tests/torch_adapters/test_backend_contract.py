@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 pytest.importorskip("numba")
 
 from backend_cases import assert_agree, gradients, map_state, named_state, random_state
-from memcore.kernels import layout
+from memcore.kernels import dense_states, layout
 from torch_adapters import DAM, DNC, select_state
 
 models = pytest.mark.parametrize("model", [DNC, DAM])
@@ -638,7 +638,7 @@ def _poison() -> Iterator[None]:
 def test_nothing_is_read_before_it_is_written(
     model: Any, rnn_type: str, slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "KEEP_ALL_LINKS", 0 if slots == 5 else 1 << 22)
+    monkeypatch.setattr(dense_states, "KEEP_ALL_LINKS", 0 if slots == 5 else 1 << 22)
     module = build(model, nr_cells=slots, rnn_type=rnn_type, num_layers=2, share_memory=False)
     input, hx = batch(steps=6).requires_grad_(), state(module, learned=True)
     inputs = {"input": input, **parameters(module), **named_state(hx)}

@@ -25,6 +25,7 @@ pytest.importorskip("numba")
 
 from backend_cases import named_state, random_state
 from memcore import MemcoreError, backends
+from memcore.index import AllRowsIndex
 from torch_adapters import DAM, DNC, SAM, SDNC
 from torch_adapters.backend import Backend
 from torch_adapters.dam import DAMCell
@@ -187,9 +188,10 @@ def test_passing_the_memory_by(model: Any, declines: Declines) -> None:
 
 
 @pytest.mark.parametrize("model", [SAM, SDNC])
-def test_sparse_memories(model: Any, declines: Declines) -> None:
+def test_sparse_memories_with_an_index_of_ones_own(model: Any, declines: Declines) -> None:
     sizes: dict[str, Any] = {"sparse_reads": 3} | ({"temporal_reads": 2} if model is SDNC else {})
-    declines(build(model, **sizes), f"no kernels for the memory {model.__name__}Cell")
+    index = AllRowsIndex(1, 5, 4, dtype=torch.float64)
+    declines(build(model, index=index, **sizes), "found by AllRowsIndex, step by step")
 
 
 def parts(module: Any) -> dict[str, nn.Module]:

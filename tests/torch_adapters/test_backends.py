@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("numba")
 
 from backend_cases import Case, assert_agree, draw, run
-from memcore.kernels import layout
+from memcore.kernels import dense_states, layout
 from torch_adapters import DAM, DNC
 
 # What was seen over 360 cases: outputs 3e-14 and 6e-6, gradients 3e-12 and 2e-4.
@@ -76,8 +76,8 @@ def test_the_cases_are_diverse() -> None:
 def test_links_that_were_not_kept_are_made_again(
     stride: int, layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "KEEP_ALL_LINKS", 0)
-    monkeypatch.setattr(layout, "LINK_STRIDE", stride)
+    monkeypatch.setattr(dense_states, "KEEP_ALL_LINKS", 0)
+    monkeypatch.setattr(dense_states, "LINK_STRIDE", stride)
     options = {"num_layers": layers, "num_hidden_layers": 1, "nr_cells": 17, "cell_size": 3,
                "read_heads": 2, "clip": 20, "rnn_type": "gru", "dtype": torch.float64}  # fmt: skip
     for steps in (1, 6):

@@ -14,7 +14,7 @@ pytest.importorskip("numba")
 ROOT = Path(__file__).parents[3]
 COMPILE = """
 from memcore.kernels import memories
-entry = memories.DAM.backward[4]
+entry = memories.DAM_BACKWARD[4]
 assert entry.address
 print(entry._compiled.cache_hits)
 """
@@ -120,8 +120,8 @@ def test_entries_have_files_of_their_own() -> None:
     functions = [
         kind[size]._function
         for kind in (
-            memories.DNC.forward, memories.DNC.backward, memories.DAM.forward,
-            memories.DAM.backward, sequence.FORWARD, sequence.BACKWARD,
+            memories.DNC_FORWARD, memories.DNC_BACKWARD, memories.DAM_FORWARD,
+            memories.DAM_BACKWARD, sequence.FORWARD, sequence.BACKWARD,
         )
         for size in (4, 8)
     ]  # fmt: skip

@@ -1,0 +1,173 @@
+"""A segment of SAM or the SDNC as one operation: its states are values, edited in place underneath.
+
+All steps of a segment are one edit of the rows, the recency and the links, which says afterwards
+what it touched. For autograd the segment is a read of the rows touched as they were before, the
+operation, and a write of them as they are then; no more is needed for old versions, branches and
+partial backward passes to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memcore.index.auto import AutoIndex
+from memcore.index.exact import WrittenRowsIndex
+from memcore.index.mirror import Mirror, held
+from memcore.kernels.layout import Packed
+from memcore.kernels.parts import Parts, Result, Segment
+from memcore.kernels.segment import Done, collected, launched, recorded, resolved
+from memcore.kernels.sparse_states import Journal
+from memcore.persistent.versions import Buffers, Edited, Version, edit_together, put
+
+__all__ = ["exact_index_of", "run"]
+
+
+def exact_index_of(mirror: Mirror) -> WrittenRowsIndex | None:
+    """Where the rows stand that exact search looks at, if that is how this mirror searches."""
+    index = mirror.index
+    if type(index) is AutoIndex:
+        index = index.index
+    return index if type(index) is WrittenRowsIndex else None
+
+
+def run(
+    segment: Segment, parts: Parts, states: Sequence[Any], packed: Packed
+) -> tuple[Result, list[Any]] | None:
+    """Run a segment on the CPU.
+
+    Args:
+        segment: its sizes.
+        parts: its tensors as for `memcore.kernels.segment.run`, but without the states.
+        states: of each memory, `SAMState` or `SDNCState`; not changed.
+        packed: as for `memcore.kernels.segment.run`.
+
+    Returns:
+        The result, and the states after it; None where a memory's index turns out not to be exact
+        search.
+    """
+    given = [(state.read_weights, None) for state in states]
+    parts, flat = resolved(segment, parts._replace(states=given))
+    recording = torch.is_grad_enabled() and (
+        any(x is not None and x.requires_grad for x in flat)
+        or any(state.memory.requires_grad for state in states)
+    )
+    with held([state.index for state in states], [state.memory for state in states]) as mirrors:
+        indexes = [exact_index_of(mirror) for mirror in mirrors]
+        if any(index is None for index in indexes):
+            for mirror, state in zip(mirrors, states, strict=True):
+                mirror.knows(state.memory)
+            return None
+        edit = _Edit(segment, parts, states, indexes, recording, packed)
+        versions = edit_together(edit.versions, edit.change)
+        assert edit.done is not None
+        memories = [
+            state.memory.in_version(version)
+            for state, version in zip(states, versions[:: edit.each], strict=True)
+        ]
+        for mirror, memory in zip(mirrors, memories, strict=True):
+            index: Any = mirror.index
+            index.changed()
+            mirror.knows(memory)
+    if not recording:
+        result = collected(segment, edit.done)
+    else:
+        result = _recorded(segment, edit, flat, states, packed)
+    after = []
+    for place, (state, journal, mirror) in enumerate(
+        zip(states, edit.journals, mirrors, strict=True)
+    ):
+        own = versions[place * edit.each : (place + 1) * edit.each]
+        read_weights, write_weights, rows = result.states[place]
+        memory = memories[place]
+        if recording:
+            touched, written, _ = journal.touched()
+            memory = state.memory.rewritten(own[0], touched[written], rows)
+        state = state._replace(
+            memory=memory,
+            read_index=journal.read_index,
+            read_weights=read_weights,
+            write_index=journal.write_index,
+            write_weights=write_weights,
+            recency=state.recency.edited(own[1], (journal.now.unsqueeze(1),)),
+            index=mirror,
+        )
+        if edit.each > 2:
+            links = state.links.edited(own[2], (journal.on, journal.precedence))
+            state = state._replace(links=links)
+        after.append(state)
+    return result, after
+
+
+def _recorded(
+    segment: Segment, edit: _Edit, flat: Sequence[Any], states: Sequence[Any], packed: Packed
+) -> Result:
+    """The result, with the history of the rows before."""
+    done, given, made = edit.done, [], []
+    assert done is not None
+    of_memories: list[Tensor] = []
+    for place, (state, journal) in enumerate(zip(states, edit.journals, strict=True)):
+        touched, written, begins = journal.touched()
+        width = state.memory.shape[2]
+        # Autograd asks for their shape only.
+        before = state.memory.recorded(touched, flat[0].new_zeros(len(touched), width))
+        given.append((state.read_weights, before))
+        read_weights, write_weights, _ = done.states[place]
+        made.append([read_weights, write_weights, flat[0].new_zeros(len(written), width)])
+        of_memories += [*done.of_memories[2 * place : 2 * place + 2], begins, written]
+    done = done._replace(states=made, of_memories=of_memories)
+    parts = segment.split(flat)._replace(states=given)
+    return recorded(segment, segment.flatten(parts), None, packed, done)
+
+
+class _Edit:
+    """What is done to the buffers of all states at once."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        parts: Parts,
+        states: Sequence[Any],
+        indexes: Sequence[Any],
+        recording: bool,
+        packed: Packed,
+    ) -> None:
+        self._call = segment, parts, recording, packed
+        self._states, self._indexes = states, indexes
+        self.versions: list[Version] = []
+        for state in states:
+            self.versions += [state.memory.version, state.recency.version]
+            if hasattr(state, "links"):
+                self.versions.append(state.links.version)
+        self.each = len(self.versions) // len(states)
+        self.journals: list[Journal] = []
+        self.done: Done | None = None
+
+    def change(self, buffers: list[Buffers]) -> list[Edited]:
+        """Run the forward kernel, and say what it touched."""
+        segment, parts, recording, packed = self._call
+        shared = segment.cells.shared
+        steps = len(parts.inputs) * (max(segment.cells.layers, 1) if shared else 1)
+        with torch.inference_mode(False), torch.no_grad():
+            self.journals = [
+                Journal(state, index, buffers[place * self.each : (place + 1) * self.each], steps)
+                for place, (state, index) in enumerate(
+                    zip(self._states, self._indexes, strict=True)
+                )
+            ]
+        try:
+            with torch.no_grad():
+                self.done = launched(segment, parts, recording, packed, self.journals)
+            return self._edited()
+        except BaseException:
+            # An interrupt is told of after the kernel.
+            for own, (rows, before) in zip(buffers, self._edited(), strict=True):
+                put(own, rows, before)
+            raise
+
+    def _edited(self) -> list[Edited]:
+        with torch.inference_mode(False), torch.no_grad():
+            return [edited for journal in self.journals for edited in journal.edited()]
