@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined
 
 __all__ = ["Touched", "find", "number_of"]
 
@@ -23,12 +23,12 @@ class Touched(NamedTuple):
     at: Any  # which of them is the number of rows
 
 
-@kernel
+@inlined
 def _first_place(touched: Touched, row):
     return ((row * 0x2545F4914F6CDD1D) >> 31) & touched.mask
 
 
-@kernel
+@inlined
 def find(touched: Touched, row):
     """The number of a row, or −1 where it was not touched."""
     place = _first_place(touched, row)
@@ -40,7 +40,7 @@ def find(touched: Touched, row):
     return -1
 
 
-@kernel
+@inlined
 def number_of(touched: Touched, row):
     """The number of a row; the number of rows there were where it is new, and now there."""
     count = touched.counts[touched.at]

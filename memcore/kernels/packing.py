@@ -38,9 +38,10 @@ class Gates:
         self.hidden = hidden
         self.width = padded_to(unit, hidden)
         self.blocks = BLOCKS[kind]
-        every = list(range(self.blocks))
-        self._from_input = [0, 1, 2] if kind == GRU else every
-        self._from_state = [0, 1, 3] if kind == GRU else every
+        every = slice(0, self.blocks)
+        # Which blocks torch's gates stand in; of a state's new gate in a GRU the fourth.
+        self._from_input = slice(0, 3) if kind == GRU else every
+        self._last_from_state = 3 if kind == GRU else None
         self._plain = self.width == hidden and kind != GRU  # as torch has them
 
     @property
@@ -48,11 +49,21 @@ class Gates:
         """G, the length of a row of gates."""
         return self.blocks * self.width
 
-    def _spread(self, target: Tensor, blocks: list[int], source: Tensor) -> None:
-        shape = (self.blocks, self.width, *target.shape[1:])
-        for gate, block in enumerate(blocks):
-            own = source[gate * self.hidden : (gate + 1) * self.hidden]
-            target.view(shape)[block, : self.hidden].add_(own)
+    def _by_block(self, target: Tensor) -> Tensor:
+        return target.view(self.blocks, self.width, *target.shape[1:])[:, : self.hidden]
+
+    def _add_input(self, target: Tensor, source: Tensor) -> None:
+        """Add rows by torch's gates to rows by blocks."""
+        own = source.reshape(-1, self.hidden, *source.shape[1:])
+        self._by_block(target)[self._from_input].add_(own)
+
+    def _add_state(self, target: Tensor, source: Tensor) -> None:
+        if self._last_from_state is None:
+            self._add_input(target, source)
+            return
+        own, blocks = source.reshape(-1, self.hidden, *source.shape[1:]), self._by_block(target)
+        blocks[:2].add_(own[:2])
+        blocks[self._last_from_state].add_(own[2])
 
     def matrix(self, from_input: Tensor, from_state: Tensor) -> Tensor:
         """``weight_ih`` and ``weight_hh`` side by side, [G, inputs + H]."""
@@ -60,8 +71,8 @@ class Gates:
         if self._plain:
             return torch.cat([from_input, from_state], 1)
         result = from_input.new_zeros(self.size, inputs + self.hidden)
-        self._spread(result[:, :inputs], self._from_input, from_input)
-        self._spread(result[:, inputs:], self._from_state, from_state)
+        self._add_input(result[:, :inputs], from_input)
+        self._add_state(result[:, inputs:], from_state)
         return result
 
     def bias(self, from_input: Tensor, from_state: Tensor) -> Tensor:
@@ -69,20 +80,21 @@ class Gates:
         if self._plain:
             return from_input + from_state
         result = from_input.new_zeros(self.size)
-        self._spread(result, self._from_input, from_input)
-        self._spread(result, self._from_state, from_state)
+        self._add_input(result, from_input)
+        self._add_state(result, from_state)
         return result
-
-    def _gathered(self, gradients: Tensor, blocks: list[int]) -> Tensor:
-        if self._plain:
-            return gradients
-        parts = gradients.view(-1, self.blocks, self.width)[:, :, : self.hidden]
-        return parts[:, blocks].reshape(len(gradients), -1)
 
     def by_input(self, gradients: Tensor) -> Tensor:
         """Gradients of gates [n, G] in the rows of ``weight_ih``."""
-        return self._gathered(gradients, self._from_input)
+        if self._plain:
+            return gradients
+        return self._parts(gradients)[:, self._from_input].reshape(len(gradients), -1)
 
-    def by_state(self, gradients: Tensor) -> Tensor:
-        """Gradients of gates [n, G] in the rows of ``weight_hh``."""
-        return self._gathered(gradients, self._from_state)
+    def by_state(self, gradients: Tensor) -> Tensor | None:
+        """Gradients of gates [n, G] in the rows of ``weight_hh``; None: as `by_input` has them."""
+        if self._last_from_state is None:
+            return None
+        return self._parts(gradients)[:, [0, 1, 3]].reshape(len(gradients), -1)
+
+    def _parts(self, gradients: Tensor) -> Tensor:
+        return gradients.view(-1, self.blocks, self.width)[:, :, : self.hidden]

@@ -66,6 +66,41 @@ def _block_of_one(left, left_at, left_step, right, right_at, right_row, out, out
     store(out, out_at + lanes, high)
 
 
+@inlined
+def _row_of_four(
+    left, left_at, left_step, right, right_at, right_row, panel, out, out_at, terms, add
+):
+    """One row, four times two registers wide: sums enough to wait for none."""
+    lanes = lane_count(left)
+    right1, right2, right3 = right_at + panel, right_at + 2 * panel, right_at + 3 * panel
+    if add:
+        s00, s01 = load(out, out_at), load(out, out_at + lanes)
+        s10, s11 = load(out, out_at + 2 * lanes), load(out, out_at + 3 * lanes)
+        s20, s21 = load(out, out_at + 4 * lanes), load(out, out_at + 5 * lanes)
+        s30, s31 = load(out, out_at + 6 * lanes), load(out, out_at + 7 * lanes)
+    else:
+        s00 = filled(left, 0)
+        s01, s10, s11, s20, s21, s30, s31 = s00, s00, s00, s00, s00, s00, s00
+    for q in range(terms):
+        factor, place = spread(left, left_at + q * left_step), q * right_row
+        s00 = fma(factor, load(right, right_at + place), s00)
+        s01 = fma(factor, load(right, right_at + place + lanes), s01)
+        s10 = fma(factor, load(right, right1 + place), s10)
+        s11 = fma(factor, load(right, right1 + place + lanes), s11)
+        s20 = fma(factor, load(right, right2 + place), s20)
+        s21 = fma(factor, load(right, right2 + place + lanes), s21)
+        s30 = fma(factor, load(right, right3 + place), s30)
+        s31 = fma(factor, load(right, right3 + place + lanes), s31)
+    store(out, out_at, s00)
+    store(out, out_at + lanes, s01)
+    store(out, out_at + 2 * lanes, s10)
+    store(out, out_at + 3 * lanes, s11)
+    store(out, out_at + 4 * lanes, s20)
+    store(out, out_at + 5 * lanes, s21)
+    store(out, out_at + 6 * lanes, s30)
+    store(out, out_at + 7 * lanes, s31)
+
+
 @kernel
 def multiply(
     left,
@@ -90,29 +125,32 @@ def multiply(
     plain matrix, ``terms`` times as much for one that was packed by panels.
     """
     columns = 2 * lane_count(left)
-    for first in range(0, width, columns):
-        row = 0
-        while row + 4 <= rows:
-            _block_of_four(
-                left, left_at + row * left_row, left_row, left_step, right, right_at, right_row,
-                out, out_at + row * out_row + first, out_row, terms, add,
+    whole = rows // 4 * 4
+    if whole > 0:
+        place = right_at
+        for first in range(0, width, columns):
+            for row in range(0, whole, 4):
+                _block_of_four(
+                    left, left_at + row * left_row, left_row, left_step, right, place, right_row,
+                    out, out_at + row * out_row + first, out_row, terms, add,
+                )  # fmt: skip
+            place += panel
+    for row in range(whole, rows):
+        first, place, begin = 0, right_at, left_at + row * left_row
+        while first + 4 * columns <= width:
+            _row_of_four(
+                left, begin, left_step, right, place, right_row, panel,
+                out, out_at + row * out_row + first, terms, add,
             )  # fmt: skip
-            row += 4
-        while row < rows:
+            first += 4 * columns
+            place += 4 * panel
+        while first < width:
             _block_of_one(
-                left,
-                left_at + row * left_row,
-                left_step,
-                right,
-                right_at,
-                right_row,
-                out,
-                out_at + row * out_row + first,
-                terms,
-                add,
-            )
-            row += 1
-        right_at += panel
+                left, begin, left_step, right, place, right_row,
+                out, out_at + row * out_row + first, terms, add,
+            )  # fmt: skip
+            first += columns
+            place += panel
 
 
 @inlined

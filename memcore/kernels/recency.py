@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.journal import Touched, number_of
 
 __all__ = ["Times", "access", "least_recent"]
@@ -47,7 +47,7 @@ def least_recent(times: Times):
     return entry
 
 
-@kernel
+@inlined
 def access(times: Times, slot, now):
     """A slot is accessed at step ``now``."""
     own, tree = times.starts[0] + slot, times.times

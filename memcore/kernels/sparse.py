@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.content import NORM_EPSILON
 from memcore.kernels.functions import fill, oneplus, oneplus_slope
 from memcore.kernels.lanes import filled, fma, lane_count, load, part, store
@@ -57,7 +57,7 @@ class SparseRecord(NamedTuple):
     rows: Any  # R·V·P: what was read
 
 
-@kernel
+@inlined
 def visible(sizes: Sizes):
     """V, the slots that a head reads."""
     return sizes.reads + 2 * sizes.temporal
@@ -150,7 +150,7 @@ def _activate(vector, record: SparseRecord, sizes: Sizes):
             record.modes[3 * head + way] /= total
 
 
-@kernel
+@inlined
 def _copy_from(source, at, target, count):
     """``target[:count] = source[at : at + count]``."""
     for j in range(count):
@@ -263,7 +263,7 @@ def _weigh(record: SparseRecord, head, sizes: Sizes):
             record.read_weights[at + k] = share * own
 
 
-@kernel
+@inlined
 def _add_to(target, target_at, source, source_at, factor, padded):
     """``target += factor · source``, of ``padded`` numbers."""
     scale = filled(target, factor)

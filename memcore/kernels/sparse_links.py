@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.journal import Touched, find, number_of
 
 __all__ = ["Links", "follow", "write"]
@@ -33,7 +33,7 @@ class Links(NamedTuple):
     place: Any  # int32 [most]: 0 but within `write`
 
 
-@kernel
+@inlined
 def _touch(links: Links, slot):
     known = links.touched.counts[links.touched.at]
     number = number_of(links.touched, slot)
@@ -46,7 +46,7 @@ def _touch(links: Links, slot):
     return number
 
 
-@kernel
+@inlined
 def _code(value, name):
     """One number that ranks by value, to 15 binary digits, then by slot: higher is better."""
     bits = np.float32(value).view(np.int32)
@@ -56,18 +56,22 @@ def _code(value, name):
 @kernel
 def _largest(names, values, count, reads):
     """Bring the ``reads`` best of ``count`` names and values to the front, best first."""
-    for first in range(reads):
-        best, most = first, _code(values[first], names[first])
-        for at in range(first + 1, count):
-            code = _code(values[at], names[at])
-            if code > most:
-                best, most = at, code
-        name, value = names[best], values[best]
-        names[best], values[best] = names[first], values[first]
-        names[first], values[first] = name, value
+    for at in range(1, count):
+        # Where the best so far stand in order, each further one finds its place among them.
+        name, value, place = names[at], values[at], min(at, reads)
+        code = _code(value, name)
+        if place == reads and code <= _code(values[reads - 1], names[reads - 1]):
+            continue
+        if place == reads:
+            place -= 1
+            names[at], values[at] = names[place], values[place]
+        while place > 0 and code > _code(values[place - 1], names[place - 1]):
+            names[place], values[place] = names[place - 1], values[place - 1]
+            place -= 1
+        names[place], values[place] = name, value
 
 
-@kernel
+@inlined
 def _held(links: Links, slot, name):
     """What the row of a slot holds of the slot named."""
     begin = slot * links.reads
@@ -193,7 +197,7 @@ def _write_precedence(links: Links, own, once, distinct, total, names, values):
         links.on[m], links.precedence[m] = names[m] - 1, values[m]
 
 
-@kernel
+@inlined
 def _add(names, values, count, name, value):
     """Add a value to that of its name; how many names there are then."""
     at = 0

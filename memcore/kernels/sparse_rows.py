@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.content import NORM_EPSILON
 from memcore.kernels.functions import fill
 from memcore.kernels.journal import Touched, number_of
@@ -53,7 +53,7 @@ class Table(NamedTuple):
     counts: Any  # int64, counters of the example
 
 
-@kernel
+@inlined
 def dot(left, left_at, right, right_at, length):
     """The inner product of ``length`` numbers, whole registers."""
     found = filled(left, 0)
@@ -62,7 +62,7 @@ def dot(left, left_at, right, right_at, length):
     return total(found)
 
 
-@kernel
+@inlined
 def fetch(rows: Rows, slot, target, at, padded):
     """A row's content into ``target[at:]``, zeros beyond its W numbers."""
     words = rows.words
@@ -76,7 +76,7 @@ def fetch(rows: Rows, slot, target, at, padded):
     fill(target, at + words, at + padded, 0.0)
 
 
-@kernel
+@inlined
 def touch(rows: Rows, slot):
     """The number of a row; what it holds is noted when it is touched first."""
     known = rows.touched.counts[rows.touched.at]
@@ -90,7 +90,7 @@ def touch(rows: Rows, slot):
     return number
 
 
-@kernel
+@inlined
 def write_row(rows: Rows, slot, erase, weight, add, add_at):
     """Add ``weight`` times W numbers to a row, after setting it to 0 where ``erase``."""
     begin, words = slot * rows.words, rows.words
@@ -122,7 +122,7 @@ def _refill(table: Table, reads, slots):
     table.counts[FREE], table.counts[NEXT] = count, slot
 
 
-@kernel
+@inlined
 def update(table: Table, rows: Rows, slot, padded, reads, slots):
     """The table's row of a slot becomes what the memory holds there, of length 1."""
     place = table.place[slot] - 1
@@ -146,7 +146,7 @@ def update(table: Table, rows: Rows, slot, padded, reads, slots):
     _shorten(table.rows, at, table.rows, at, padded, 1.0)
 
 
-@kernel
+@inlined
 def _shorten(source, source_at, target, target_at, padded, length):
     """Bring a vector to that length, up to ε."""
     squared = dot(source, source_at, source, source_at, padded)
@@ -155,7 +155,7 @@ def _shorten(source, source_at, target, target_at, padded, length):
         store(target, target_at + j, load(source, source_at + j) * scale)
 
 
-@kernel
+@inlined
 def _rank(cosine):
     """The whole number by which a cosine is ranked; what is not a number comes last."""
     if cosine >= -RESOLUTION:
@@ -163,7 +163,7 @@ def _rank(cosine):
     return np.int64(-RESOLUTION)
 
 
-@kernel
+@inlined
 def _insert(best, first, count, reads, code):
     """Put a code among the ``count`` lowest from ``best[first]`` on; how many there are then."""
     if count < reads:
@@ -180,7 +180,7 @@ def _insert(best, first, count, reads, code):
     return count
 
 
-@kernel
+@inlined
 def _bound(best, first, count, reads):
     """What a cosine must at least be to come in."""
     if count < reads:

@@ -69,7 +69,7 @@ def _cell(
     by_input, by_state = layout.gates.by_input(slope), layout.gates.by_state(slope)
     width = factors.shape[1] - hidden - 1
     first = by_input.t() @ factors
-    second = first if by_state is by_input else by_state.t() @ factors
+    second = first if by_state is None else by_state.t() @ factors
     weights = (first[:, :width], second[:, width:-1])
     if parts.cells[cell][2] is None:
         return (*weights, None, None)
