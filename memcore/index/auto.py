@@ -76,7 +76,8 @@ class AutoIndex:
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written)."""
         if examples is None:
-            self._index = self._exact()
+            if not isinstance(self._index, WrittenRowsIndex):
+                self._index = self._exact()
             if self._limit is not None and memory.written().shape[1] > self._limit:
                 self._index, self._limit = MAKE[self._later](*self._shape, **self._place), None
         self._index.reset(memory, examples)

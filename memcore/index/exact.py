@@ -170,7 +170,8 @@ class WrittenRowsIndex:
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written)."""
         if examples is None:
-            self._clear()
+            if self._table.most or self._unwritten.initial is not None:
+                self._clear()
             mine = self._unwritten.all
         else:
             mine = examples.numpy()

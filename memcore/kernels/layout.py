@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class Layout:
         )  # fmt: skip
         self.sizes = sizes
         self.record, self.order = kind.record_size(sizes), kind.order_size(sizes)
-        self._kept: list[Tensor] = []  # what an address stands for must live as long as it
+        self._kept: list[Any] = []  # what an address stands for must live as long as it
         self._cells_at = plan.HEADER
         self._layers_at = self._cells_at + segment.cell_count * plan.CELL_SIZE
         self._memories_at = self._layers_at + cells.layers * plan.LAYER_SIZE
@@ -89,6 +90,11 @@ class Layout:
         if tensor is not None:
             self._kept.append(tensor)
             self._told[place] = tensor.data_ptr()
+
+    def tell_array(self, place: int, array: np.ndarray) -> None:
+        """Put the address of an array, contiguous, in its place."""
+        self._kept.append(array)
+        self._told[place] = array.__array_interface__["data"][0]
 
     def new(self, *shape: int) -> Tensor:
         """Memory that the kernel fills."""

@@ -221,7 +221,7 @@ def _has_numbers(gradient: Tensor | None) -> bool:
 
 
 def _by_the_plain_form(
-    plain: Plain,
+    plain: Any,
     segment: Segment,
     flat: Sequence[Any],
     gradients: Sequence[Tensor | None],

@@ -84,7 +84,7 @@ def run(
         read_weights, write_weights, rows = result.states[place]
         memory = memories[place]
         if recording:
-            touched, written, _ = journal.touched()
+            touched, written, _ = edit.touched[place]
             memory = state.memory.rewritten(own[0], touched[written], rows)
         state = state._replace(
             memory=memory,
@@ -107,10 +107,11 @@ def _recorded(
 ) -> Result:
     """The result, with the history of the rows before."""
     done, given, made = edit.done, [], []
+    edit.touched = [journal.touched() for journal in edit.journals]
     assert done is not None
     of_memories: list[Tensor] = []
-    for place, (state, journal) in enumerate(zip(states, edit.journals, strict=True)):
-        touched, written, begins = journal.touched()
+    for place, state in enumerate(states):
+        touched, written, begins = edit.touched[place]
         width = state.memory.shape[2]
         # Autograd asks for their shape only.
         before = state.memory.recorded(touched, flat[0].new_zeros(len(touched), width))
@@ -144,6 +145,7 @@ class _Edit:
                 self.versions.append(state.links.version)
         self.each = len(self.versions) // len(states)
         self.journals: list[Journal] = []
+        self.touched: list[tuple[Tensor, Tensor, Tensor]] = []  # of each; where it is recorded
         self.done: Done | None = None
 
     def change(self, buffers: list[Buffers]) -> list[Edited]:
@@ -153,7 +155,13 @@ class _Edit:
         steps = len(parts.inputs) * (max(segment.cells.layers, 1) if shared else 1)
         with torch.inference_mode(False), torch.no_grad():
             self.journals = [
-                Journal(state, index, buffers[place * self.each : (place + 1) * self.each], steps)
+                Journal(
+                    state,
+                    index,
+                    segment.memory.reads,
+                    buffers[place * self.each : (place + 1) * self.each],
+                    steps,
+                )
                 for place, (state, index) in enumerate(
                     zip(self._states, self._indexes, strict=True)
                 )

@@ -76,18 +76,28 @@ def finish(layout: Layout, states: list[list[Any]], backward: bool) -> None:
             state[1] = state[1][:, : layout.sizes.words]
 
 
+CONTIGUOUS = torch.contiguous_format
+KINDS = {torch.float32: np.float32, torch.float64: np.float64}
+
+
 class Journal:
     """One state that is edited in place, and what was there before.
 
     Args:
         state: a `memcore.sam.SAMState` or `memcore.sdnc.SDNCState`.
         index: exact search over the rows written, which knows this memory.
+        reads: K.
         buffers: those of its rows, of its recency and, in the SDNC, of its links.
         steps: S, how many are to be made.
     """
 
     def __init__(
-        self, state: Any, index: WrittenRowsIndex, buffers: Sequence[Buffers], steps: int
+        self,
+        state: Any,
+        index: WrittenRowsIndex,
+        reads: int,
+        buffers: Sequence[Buffers],
+        steps: int,
     ) -> None:
         self.state, self.index, self.buffers = state, index, buffers
         batch, slots, width = state.memory.shape
@@ -99,70 +109,66 @@ class Journal:
         self.read_weights = torch.empty_like(like, memory_format=CONTIGUOUS)
         self.write_index = torch.empty(batch, written, dtype=torch.int64, device="cpu")
         self.write_weights = like.new_empty(batch, written)
-        self.counts = torch.zeros(batch, plan.COUNTERS, dtype=torch.int64, device="cpu")
+        self.counts = np.zeros((batch, plan.COUNTERS), np.int64)
         self.now = state.recency.carried[0].flatten().clone()
         most = self.most = min(slots, heads * seen + steps * written)
-        self.rows = _Log(batch, most, (like.new_empty(batch, most, width),))
-        self.marks_before = torch.empty(batch, most, dtype=torch.uint8, device="cpu")
-        self.leaves = torch.empty(batch, most, dtype=torch.int64, device="cpu")
-        self.leaves_before = torch.empty(batch, most, dtype=torch.int32, device="cpu")
+        kind = KINDS[like.dtype]
+        self.rows = _Log(batch, most, ((most, width, kind),))
+        self.marks_before = np.empty((batch, most), np.uint8)
+        self.mass = np.zeros((batch, most), kind)
+        self.free = np.empty((batch, reads), np.int64)
+        self.leaves = np.empty((batch, most), np.int64)
+        self.leaves_before = np.empty((batch, most), np.int32)
         starts, size = state.recency.levels
-        self.starts = torch.tensor(starts, dtype=torch.int64, device="cpu")
+        self.starts = np.array(starts, np.int64)
         above = size - starts[1] if len(starts) > 1 else 1
         above = min(above, most * max(1, len(starts) - 1))
-        before = torch.empty(batch, above, dtype=torch.int32, device="cpu")
-        self.entries = _Log(batch, above, (before,))
+        self.entries = _Log(batch, above, ((above, 1, np.int32),))
         self.links: _Log | None = None
         if len(buffers) > 2:
             on, precedence = state.links.carried
             self.on, self.precedence = on.clone(), precedence.clone()
-            reads = on.shape[1]
-            most = min(slots, steps * (written + reads) * (1 + reads))
-            self.links = _Log(
-                batch,
-                most,
-                (
-                    torch.empty(batch, most, reads, dtype=torch.int32, device="cpu"),
-                    like.new_empty(batch, most, reads),
-                    torch.empty(batch, most, reads, dtype=torch.int32, device="cpu"),
-                ),
-            )
-            self.places = torch.zeros(batch, most, dtype=torch.int32, device="cpu")
+            kept = on.shape[1]
+            most = min(slots, steps * (written + kept) * (1 + kept))
+            lost = tuple((most, kept, own) for own in (np.int32, kind, np.int32))
+            self.links = _Log(batch, most, lost)
+            self.places = np.zeros((batch, most), np.int32)
 
     def tell(self, layout: Layout, at: int) -> None:
         """Tell a kernel of all that it is to edit."""
-        state, like = self.state, self.state.read_weights
-        batch, reads = len(like), layout.sizes.reads
+        state, memory, recency = self.state, self.state.memory, self.state.recency
         for place, tensor in (
             (plan.READ_INDEX, state.read_index.contiguous()),
-            (plan.READ_WEIGHTS, like.detach().contiguous()),
+            (plan.READ_WEIGHTS, state.read_weights.detach().contiguous()),
             (plan.READ_INDEX_OUT, self.read_index),
             (plan.READ_WEIGHTS_OUT, self.read_weights),
             (plan.WRITE_INDEX_OUT, self.write_index),
             (plan.WRITE_WEIGHTS_OUT, self.write_weights),
-            (plan.COUNTS, self.counts),
-            (plan.MASS, layout.zeros(batch, self.most)),
             (plan.ROWS, self.buffers[0][0]),
-            (plan.ROW_OFFSETS, state.memory.offsets.contiguous()),
-            (plan.ROWS_BEFORE, self.rows.before[0]),
-            (plan.MARKS_BEFORE, self.marks_before),
+            (plan.ROW_OFFSETS, memory.offsets.contiguous()),
             (plan.TIMES, self.buffers[1][0]),
-            (plan.TIME_OFFSETS, state.recency.offsets.contiguous()),
+            (plan.TIME_OFFSETS, recency.offsets.contiguous()),
             (plan.NOW, self.now),
+        ):
+            layout.tell(at + place, tensor)
+        for place, array in (
+            (plan.COUNTS, self.counts),
+            (plan.MASS, self.mass),
+            (plan.MARKS_BEFORE, self.marks_before),
             (plan.LEVEL_STARTS, self.starts),
             (plan.LEAVES, self.leaves),
             (plan.LEAVES_BEFORE, self.leaves_before),
-            (plan.ENTRIES_BEFORE, self.entries.before[0]),
-            (plan.FREE, torch.empty(batch, reads, dtype=torch.int64, device="cpu")),
+            (plan.FREE, self.free),
         ):
-            layout.tell(at + place, tensor)
+            layout.tell_array(at + place, array)
         layout.put(at + plan.LEVELS, len(self.starts))
-        if state.memory.marked_row is not None:
+        if memory.marked_row is not None:
             layout.tell(at + plan.MARKS, self.buffers[0][1])
-            layout.tell(at + plan.INITIAL, state.memory.marked_row.detach().contiguous())
-        self.rows.tell(layout, at, (plan.MOST_ROWS, plan.ROW_LOG, plan.ROW_TABLE, plan.ROW_MASK))
+            layout.tell(at + plan.INITIAL, memory.marked_row.detach().contiguous())
+        places = (plan.MOST_ROWS, plan.ROW_LOG, plan.ROW_TABLE, plan.ROW_MASK)
+        self.rows.tell(layout, at, places, (plan.ROWS_BEFORE,))
         places = (plan.MOST_ENTRIES, plan.ENTRY_LOG, plan.ENTRY_TABLE, plan.ENTRY_MASK)
-        self.entries.tell(layout, at, places)
+        self.entries.tell(layout, at, places, (plan.ENTRIES_BEFORE,))
         self._tell_index(layout, at)
         if self.links is not None:
             for place, tensor in (
@@ -172,14 +178,12 @@ class Journal:
                 (plan.LINK_OFFSETS, state.links.offsets.contiguous()),
                 (plan.ON, self.on),
                 (plan.PRECEDENCE, self.precedence),
-                (plan.LINKS_BEFORE, self.links.before[0]),
-                (plan.LINKS_VALUE, self.links.before[1]),
-                (plan.LINKS_AFTER, self.links.before[2]),
-                (plan.LINK_PLACE, self.places),
             ):
                 layout.tell(at + place, tensor)
+            layout.tell_array(at + plan.LINK_PLACE, self.places)
             places = (plan.MOST_LINKS, plan.LINK_LOG, plan.LINK_TABLE, plan.LINK_MASK)
-            self.links.tell(layout, at, places)
+            lost = (plan.LINKS_BEFORE, plan.LINKS_VALUE, plan.LINKS_AFTER)
+            self.links.tell(layout, at, places, lost)
 
     def _tell_index(self, layout: Layout, at: int) -> None:
         unwritten, memory = self.index.unwritten, self.state.memory
@@ -198,11 +202,12 @@ class Journal:
             (plan.TABLE_INITIAL, initial),
         ):
             if array is not None:
-                layout.tell(at + place, torch.from_numpy(array))
+                layout.tell_array(at + place, array)
         examples = memory.examples
         if examples is None:
-            examples = torch.arange(len(memory.offsets), device="cpu")
-        layout.tell(at + plan.TABLE_EXAMPLES, examples.contiguous())
+            layout.tell_array(at + plan.TABLE_EXAMPLES, unwritten.all)
+        else:
+            layout.tell(at + plan.TABLE_EXAMPLES, examples.contiguous())
 
     def edited(self) -> list[Edited]:
         """The rows touched of all buffers, and what they held before."""
@@ -221,7 +226,7 @@ class Journal:
         held = [_joined(self.leaves_before, leaves)]
         if any(entries):
             touched.append(_joined(self.entries.log, entries, offsets))
-            held.append(_joined(self.entries.before[0], entries))
+            held.append(_joined(self.entries.before[0][:, :, 0], entries))
         result.append((torch.cat(touched), (torch.cat(held),)))
         if self.links is not None:
             linked = [own[plan.LINK_COUNT] for own in counts]
@@ -238,41 +243,51 @@ class Journal:
             Rows ``[n]``, int64; the places ``[m]`` in it of those written; where each example's
             begin and, last, n, ``[B + 1]``.
         """
-        counts = self.counts.tolist()
-        rows = _joined(
-            self.rows.log, [own[plan.ROW_COUNT] for own in counts], self.state.memory.offsets
-        )
-        begins, places = [0], []
-        for own in counts:
-            begin = begins[-1]
-            places.append(torch.arange(begin, begin + own[plan.WRITTEN_COUNT], device="cpu"))
-            begins.append(begin + own[plan.ROW_COUNT])
-        return rows, torch.cat(places), torch.tensor(begins, dtype=torch.int64, device="cpu")
+        every, written = self.counts[:, plan.ROW_COUNT], self.counts[:, plan.WRITTEN_COUNT]
+        rows = _joined(self.rows.log, every.tolist(), self.state.memory.offsets)
+        begins = np.zeros(len(every) + 1, np.int64)
+        np.cumsum(every, out=begins[1:])
+        places = [begin + np.arange(count) for begin, count in zip(begins, written, strict=False)]
+        return rows, torch.from_numpy(np.concatenate(places)), torch.from_numpy(begins)
 
 
 class _Log:
-    """Room for the rows that each example may touch, for their numbers, and for what they held."""
+    """Room for the rows that each example may touch, for their numbers, and for what they held.
 
-    def __init__(self, batch: int, most: int, before: tuple[Tensor, ...]) -> None:
-        self.most, self.before = most, before
+    Args:
+        batch: B.
+        most: how many rows.
+        lost: of what they held number, width and kind.
+    """
+
+    def __init__(self, batch: int, most: int, lost: Sequence[tuple[int, int, Any]]) -> None:
+        self.most = most
+        self.before = [np.empty((batch, number, width), kind) for number, width, kind in lost]
         self.mask = (1 << (2 * most - 1).bit_length()) - 1
-        self.log = torch.empty(batch, most, dtype=torch.int64, device="cpu")
-        self.table = torch.zeros(batch, self.mask + 1, dtype=torch.int32, device="cpu")
+        self.log = np.empty((batch, most), np.int64)
+        self.table = np.zeros((batch, self.mask + 1), np.int32)
 
-    def tell(self, layout: Layout, at: int, places: tuple[int, int, int, int]) -> None:
+    def tell(
+        self, layout: Layout, at: int, places: tuple[int, int, int, int], lost: tuple[int, ...]
+    ) -> None:
         """Tell a kernel of it."""
         layout.put(at + places[0], self.most)
-        layout.tell(at + places[1], self.log)
-        layout.tell(at + places[2], self.table)
+        layout.tell_array(at + places[1], self.log)
+        layout.tell_array(at + places[2], self.table)
         layout.put(at + places[3], self.mask)
+        for place, before in zip(lost, self.before, strict=True):
+            layout.tell_array(at + place, before)
 
 
-CONTIGUOUS = torch.contiguous_format
-
-
-def _joined(parts: Tensor, counts: list[int], offsets: Tensor | None = None) -> Tensor:
+def _joined(parts: np.ndarray, counts: Sequence[int], offsets: Tensor | None = None) -> Tensor:
     """The first so many of each example, copied, and moved to where that begins."""
-    own = [part[:count] for part, count in zip(parts.unbind(0), counts, strict=True)]
-    if offsets is not None:
-        own = [part + offset for part, offset in zip(own, offsets.unbind(0), strict=True)]
-    return torch.cat(own)
+    if offsets is None:
+        own = [part[:count] for part, count in zip(parts, counts, strict=True)]
+    else:
+        begins = offsets.flatten().tolist()
+        own = [
+            part[:count] + begin for part, count, begin in zip(parts, counts, begins, strict=True)
+        ]
+    if len(own) > 1:
+        return torch.from_numpy(np.concatenate(own))
+    return torch.from_numpy(own[0] if offsets is not None else own[0].copy())

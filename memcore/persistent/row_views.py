@@ -196,6 +196,8 @@ class RowViews:
         edited = self._version.edited()
         if edited is None:
             return self._all_slots()
+        if not edited.numel():
+            return edited.expand(self.shape[0], 0)
         return by_example(edited, self._offsets, self.shape[1])
 
     def changed_since(self, other: RowViews) -> Int[Tensor, "B P"] | None:
