@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore import sparse_state
+from memcore import sparse_batched, sparse_state
 from memcore.errors import (
     MemcoreError,
     check_device,
@@ -32,11 +32,13 @@ from memcore.sam_interface import (
     parse_interface,
 )
 from memcore.sparse_access import sparse_content_weighting, sparse_read
+from memcore.sparse_batched import check_vectors
 from memcore.sparse_step import access, check_interface, write
 
 __all__ = [
     "SAMInterface",
     "SAMState",
+    "batched_step",
     "init_state",
     "interface_size",
     "interface_sizes",
@@ -150,6 +152,37 @@ def step(state: SAMState, interface: SAMInterface) -> tuple[Float[Tensor, "B R W
     return step_unchecked(state, interface)
 
 
+def batched_step(
+    state: SAMState, vectors: Float[Tensor, "B I"], *, backend: str = "auto"
+) -> tuple[Float[Tensor, "B R W"], SAMState]:
+    """`parse_interface` and `step` for a batch, compiled where kernels apply.
+
+    For loops with a controller of one's own. Differentiable once.
+
+    Args:
+        state: as for `step`; not changed.
+        vectors: ``[B, I]``, unbounded, I as `interface_size` gives it.
+        backend: ``'auto'``, ``'reference'`` (torch's operations) or ``'numba'``, which raises where
+            kernels do not apply.
+
+    Returns:
+        What `step` returns.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: a field or the vectors of the wrong shape, dtype or device, an unknown
+            backend, or one that cannot take this.
+    """
+    _check_state(state)
+    words, heads = state.memory.shape[2], state.read_index.shape[1]
+    check_vectors(state, vectors, interface_size(words, heads))
+
+    def plain(state: SAMState, vectors: Tensor) -> tuple[Tensor, SAMState]:
+        return step_unchecked(state, parse_interface.unchecked(vectors, words, heads))
+
+    return sparse_batched.batched_step(state, vectors, 0, backend, plain)
+
+
 def step_unchecked(state: SAMState, interface: SAMInterface) -> tuple[Tensor, SAMState]:
     """`step` for what is known to be right."""
     memory, write_index, write_weights = write(state, interface)
@@ -187,12 +220,16 @@ def from_dict(saved: dict[str, Any]) -> SAMState:
     return state
 
 
-def _check(state: object, interface: object) -> None:
+def _check_state(state: object) -> None:
     if not isinstance(state, SAMState):
         raise TypeError(f"state: expected a SAMState, got {type(state).__name__}")
+    sparse_state.check_parts("state", state)
+
+
+def _check(state: SAMState, interface: object) -> None:
+    _check_state(state)
     if not isinstance(interface, SAMInterface):
         raise TypeError(f"interface: expected a SAMInterface, got {type(interface).__name__}")
-    sparse_state.check_parts("state", state)
     check_interface(interface, state.memory, interface_shapes(state))
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore import sam, sparse_state
+from memcore import sam, sparse_batched, sparse_state
 from memcore.errors import MemcoreError, check_size
 from memcore.index import Index, Mirror
 from memcore.persistent.links import SparseLinks
@@ -29,11 +29,13 @@ from memcore.sdnc_interface import (
     parse_interface,
 )
 from memcore.sparse_access import sparse_content_weighting, sparse_read, sparse_read_weighting
+from memcore.sparse_batched import check_vectors
 from memcore.sparse_step import access, check_interface, write
 
 __all__ = [
     "SDNCInterface",
     "SDNCState",
+    "batched_step",
     "init_state",
     "interface_size",
     "interface_sizes",
@@ -137,8 +139,7 @@ def step(state: SDNCState, interface: SDNCInterface) -> tuple[Float[Tensor, "B R
         TypeError: ``state`` or ``interface`` of another type.
         MemcoreError: a field of the wrong shape, dtype or device.
     """
-    if not isinstance(state, SDNCState):
-        raise TypeError(f"state: expected an SDNCState, got {type(state).__name__}")
+    _check_type(state)
     if not isinstance(interface, SDNCInterface):
         raise TypeError(f"interface: expected an SDNCInterface, got {type(interface).__name__}")
     check_state("state", state)
@@ -146,6 +147,43 @@ def step(state: SDNCState, interface: SDNCInterface) -> tuple[Float[Tensor, "B R
     shapes = {**sam.interface_shapes(state), "read_modes": (state.memory.shape[0], heads, 3)}
     check_interface(interface, state.memory, shapes)
     return step_unchecked(state, interface)
+
+
+def batched_step(
+    state: SDNCState, vectors: Float[Tensor, "B I"], *, backend: str = "auto"
+) -> tuple[Float[Tensor, "B R W"], SDNCState]:
+    """`parse_interface` and `step` for a batch, compiled where kernels apply.
+
+    For loops with a controller of one's own. Differentiable once.
+
+    Args:
+        state: as for `step`; not changed.
+        vectors: ``[B, I]``, unbounded, I as `interface_size` gives it.
+        backend: as for `memcore.sam.batched_step`.
+
+    Returns:
+        What `step` returns.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        MemcoreError: a field or the vectors of the wrong shape, dtype or device, an unknown
+            backend, or one that cannot take this.
+    """
+    _check_type(state)
+    check_state("state", state)
+    words, heads = state.memory.shape[2], state.read_index.shape[1]
+    check_vectors(state, vectors, interface_size(words, heads))
+
+    def plain(state: SDNCState, vectors: Tensor) -> tuple[Tensor, SDNCState]:
+        return step_unchecked(state, parse_interface.unchecked(vectors, words, heads))
+
+    temporal = state.links.temporal_reads
+    return sparse_batched.batched_step(state, vectors, temporal, backend, plain)
+
+
+def _check_type(state: object) -> None:
+    if not isinstance(state, SDNCState):
+        raise TypeError(f"state: expected an SDNCState, got {type(state).__name__}")
 
 
 def step_unchecked(state: SDNCState, interface: SDNCInterface) -> tuple[Tensor, SDNCState]:

@@ -12,7 +12,6 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, numba_is_missing, why_not_numba
-from memcore.index.auto import AutoIndex
 from torch_adapters.controller import CELLS, Controller
 from torch_adapters.interface import Interface
 from torch_adapters.segment import Weights, is_sparse
@@ -60,11 +59,7 @@ def choose(
         hidden = [part for layer in carried.hidden for state in layer for part in state]
         memories = [field for memory in carried.memories for field in _tensors(module, memory)]
         tensors = [inputs, carried.reads, *hidden, *memories, *weights.tensors()]
-        reason = (
-            why_not_numba(tensors)
-            or _why_not_shapes(module, weights)
-            or _why_not_index(module, carried)
-        )
+        reason = why_not_numba(tensors) or _why_not_shapes(module, weights)
         if reason is None:
             return Backend("numba", None), weights
     if module.backend == "numba":
@@ -75,20 +70,6 @@ def choose(
 def _tensors(module: MemoryRNN, memory: Any) -> list[Tensor]:
     """The floating-point tensors of a memory's state."""
     return [memory.read_weights] if is_sparse(module.cell) else list(memory)
-
-
-def _why_not_index(module: MemoryRNN, carried: Carried) -> str | None:
-    """A sequence of a sparse memory searches in its kernel, by brute force."""
-    if not is_sparse(module.cell):
-        return None
-    from memcore.kernels.sparse_segment import exact_index_of
-
-    for memory in carried.memories:
-        if exact_index_of(memory.index) is None:
-            index = memory.index.index
-            kind = type(index.index if isinstance(index, AutoIndex) else index).__name__
-            return f"its rows are found by {kind}, step by step"
-    return None
 
 
 def has_kernels(cell: object) -> bool:

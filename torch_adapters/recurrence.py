@@ -237,20 +237,8 @@ class MemoryRNN(nn.Module):
         for count, size, start in _segments(steps.batch_sizes, starts):
             carried = self._next(size, start, carried, ended)
             inputs = steps.rows[begin : begin + count * size].unflatten(0, (count, size))
-            done = run_segment(self, inputs, carried, weights)
-            if done is None and self.backend == "numba":
-                raise MemcoreError(
-                    "backend: expected what the kernels take for 'numba', but so many rows are "
-                    "written that another index than exact search has taken over"
-                )
-            if done is None:
-                sizes: tuple[int, ...] = (size,) * count
-                part = Steps(inputs.flatten(0, 1), sizes, None, None)
-                own, carried = self._run(part, [None] * count, carried, True, None)
-                rows += own
-            else:
-                rows.append(done[0].flatten(0, 1))
-                carried = done[1]
+            own, carried = run_segment(self, inputs, carried, weights)
+            rows.append(own.flatten(0, 1))
             begin += count * size
         weights.packed.pop(False, None)  # forward is done with them
         for before in reversed(ended):

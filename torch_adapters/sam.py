@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from memcore import sam, sparse_state
+from memcore import sam, sparse_batched, sparse_state
 from memcore.index import Index
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
@@ -62,9 +62,12 @@ class SAMCell(SparseCell[sam.SAMState]):
     ) -> tuple[Tensor, sam.SAMState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
-        parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
-        reads, state = sam.step_unchecked(state, parsed)
+        reads, state = sparse_batched.batched_step(state, interface, 0, backend, self._plain_step)
         return reads.flatten(1), state
+
+    def _plain_step(self, state: sam.SAMState, interface: Tensor) -> tuple[Tensor, sam.SAMState]:
+        parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
+        return sam.step_unchecked(state, parsed)
 
 
 class SAM(MemoryRNN):
@@ -100,8 +103,7 @@ class SAM(MemoryRNN):
         output_size: as in `DNC`.
         device: as in `DNC`.
         dtype: as in `DNC`.
-        backend: as in `DNC`; a sequence is compiled where the index is exact search, as it is by
-            default while few rows are written.
+        backend: as in `DNC`; an index other than exact search is asked from Python at each step.
 
     Raises:
         TypeError: an argument of the wrong type.

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from memcore import MemcoreError, sdnc
+from memcore import MemcoreError, sdnc, sparse_batched
 from memcore.index import Index
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
@@ -76,9 +76,16 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
     ) -> tuple[Tensor, sdnc.SDNCState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
-        parsed = sdnc.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
-        reads, state = sdnc.step_unchecked(state, parsed)
+        reads, state = sparse_batched.batched_step(
+            state, interface, self.temporal_reads, backend, self._plain_step
+        )
         return reads.flatten(1), state
+
+    def _plain_step(
+        self, state: sdnc.SDNCState, interface: Tensor
+    ) -> tuple[Tensor, sdnc.SDNCState]:
+        parsed = sdnc.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
+        return sdnc.step_unchecked(state, parsed)
 
     def trace_one(self, one: sdnc.SDNCState) -> dict[str, Tensor]:
         """The debug dictionary's row of a batch of one; links are those among the visible slots."""
@@ -130,7 +137,7 @@ class SDNC(MemoryRNN):
         output_size: as in `DNC`.
         device: as in `DNC`.
         dtype: as in `DNC`.
-        backend: as in `DNC`; there are no kernels for this memory yet.
+        backend: as in `DNC`.
 
     Raises:
         TypeError: an argument of the wrong type.

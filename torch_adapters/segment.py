@@ -56,12 +56,11 @@ def is_sparse(cell: object) -> bool:
 
 def run_segment(
     module: MemoryRNN, inputs: Tensor, carried: Carried, weights: Weights
-) -> tuple[Tensor, Carried] | None:
+) -> tuple[Tensor, Carried]:
     """Run over ``inputs`` ``[T, B, X]``.
 
     Returns:
-        The last layer's rows ``[h_t ; r_t]``, ``[T, B, H + R·W]``, and what is carried on; None
-        where the index of a sparse memory turns out to be another than exact search.
+        The last layer's rows ``[h_t ; r_t]``, ``[T, B, H + R·W]``, and what is carried on.
     """
     from memcore.kernels import sparse_segment
     from memcore.kernels.parts import Parts
@@ -81,10 +80,7 @@ def run_segment(
     nonlinearity = _nonlinearity(module)
     segment, depth = _segment_of(module, nonlinearity), module.num_hidden_layers
     if sparse:
-        found = sparse_segment.run(segment, parts, carried.memories, weights.packed)
-        if found is None:
-            return None
-        result, memories = found
+        result, memories = sparse_segment.run(segment, parts, carried.memories, weights.packed)
     else:
         result = run(segment, parts, _Plain(module.cell, nonlinearity), weights.packed)
         kinds = [type(state) for state in carried.memories]

@@ -29,6 +29,7 @@ class Layout:
 
     def __init__(self, segment: Segment, parts: Parts, recording: bool) -> None:
         memory, cells = segment.memory, segment.cells
+        self.recording = recording
         self.segment, self.dtype = segment, parts.inputs.dtype
         self.itemsize = self.dtype.itemsize
         self.steps, self.examples, self.inputs = parts.inputs.shape

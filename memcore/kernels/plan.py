@@ -20,6 +20,7 @@ INTERFACE, INTERFACE_WIDTH, RECORDING, STRIDE = (next(_header) for _ in range(4)
 READS, TEMPORAL = next(_header), next(_header)  # K and K_L, of a sparse memory
 RECORD, ORDER, GRADIENT, WORK = (next(_header) for _ in range(4))  # numbers for one example
 # MEMORY_STEP is the address of the memory's own entry, forward's or backward's.
+HALF, TIME, LAYER = (next(_header) for _ in range(3))  # what of forward is to run, see below
 CLIP = next(_header)  # the bits of a float64; 0: not at all
 INPUTS = next(_header)  # [T, B, INPUT]
 GATE_TAPE = next(_header)  # [C, T, B, GATES]
@@ -63,5 +64,10 @@ STATE_FIELDS = ("memory", "usage", "precedence", "write_weights", "read_weights"
 # what to do, where the memory's own block begins, the example, the step (from 0), and addresses.
 # Forward: of the interface vector, of the read vectors, of scratch space. Backward: of the read
 # vectors' gradient, of the interface vector's, of work space; then that of the state's gradient.
-BEGIN, STEP, END = range(3)
+# The last two are the halves of a step, cut where a memory is searched.
+BEGIN, STEP, END, WRITE, READ = range(5)
 STEP_ARGUMENTS = 9
+
+# What of forward is to run: all of it, or, where the index of a sparse memory is searched from
+# Python, the beginning, a step's cells up to what it writes, what it reads, and the end.
+WHOLE, BEGINNING, WRITING, READING, ENDING = range(5)

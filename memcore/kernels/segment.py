@@ -111,9 +111,14 @@ def launched(
     else:
         layout.tell(plan.INPUTS, parts.inputs.contiguous())
     states, of_memories = _host(segment).tell_forward(layout, parts.states, recording, opened)
-    run_kernel(
-        FORWARD[layout.itemsize], layout.told(kind.forward[layout.itemsize].address), layout.chunks
-    )
+    entry, told = FORWARD[layout.itemsize], layout.told(kind.forward[layout.itemsize].address)
+    if kind.sparse and sparse_states.asks_index(opened):
+        for told[plan.HALF], told[plan.TIME], told[plan.LAYER] in sparse_states.halves(
+            layout, opened, of_memories[::2]
+        ):
+            run_kernel(entry, told, layout.chunks)
+    else:
+        run_kernel(entry, told, layout.chunks)
     _host(segment).finish(layout, states, False)
     return Done(outputs, tapes, states, of_memories)
 

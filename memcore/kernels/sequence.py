@@ -180,27 +180,36 @@ def _forward(told, first, last, zero):
     vectors = np.zeros(count * wide + lanes, type(zero))  # whole registers are read at the end
     scratch = np.zeros(wide + 2 * lanes, type(zero))
     outputs = floats_at(told[plan.OUTPUTS], ANYTHING, zero)
-    _all_memories(told, plan.BEGIN, first, last, scratch)
-    for time in range(steps):
-        for layer in range(layers):
-            _cells_forward(told, time, layer, first, last, factors, zero)
-            at = _layer_at(told, layer)
-            bias = floats_at(told[at + plan.LAYER_BIAS], ANYTHING, zero)
-            weights = floats_at(told[at + plan.LAYER_WEIGHTS], ANYTHING, zero)
+    half, what, times, on = told[plan.HALF], plan.STEP, (0, steps), (0, layers)
+    if half == plan.WRITING or half == plan.READING:
+        what = plan.WRITE if half == plan.WRITING else plan.READ
+        times = (told[plan.TIME], told[plan.TIME] + 1)
+        on = (told[plan.LAYER], min(told[plan.LAYER] + 1, layers))
+    elif half != plan.WHOLE:
+        times = (0, 0)
+    if half == plan.WHOLE or half == plan.BEGINNING:
+        _all_memories(told, plan.BEGIN, first, last, scratch)
+    for time in range(times[0], times[1]):
+        for layer in range(on[0], on[1]):
             begin = ((layer * steps + time) * examples + first) * row
-            for i in range(count):
-                for j in range(wide):
-                    vectors[i * wide + j] = bias[j]
-            multiply(
-                outputs, begin, row, 1, weights, 0, 2 * lanes, hidden * 2 * lanes,
-                vectors, 0, wide, count, hidden, wide, True,
-            )  # fmt: skip
+            if half != plan.READING:
+                _cells_forward(told, time, layer, first, last, factors, zero)
+                at = _layer_at(told, layer)
+                bias = floats_at(told[at + plan.LAYER_BIAS], ANYTHING, zero)
+                weights = floats_at(told[at + plan.LAYER_WEIGHTS], ANYTHING, zero)
+                for i in range(count):
+                    for j in range(wide):
+                        vectors[i * wide + j] = bias[j]
+                multiply(
+                    outputs, begin, row, 1, weights, 0, 2 * lanes, hidden * 2 * lanes,
+                    vectors, 0, wide, count, hidden, wide, True,
+                )  # fmt: skip
             at, step = _memory_of(told, layer, time)
             for i in range(count):
                 call(
                     entry,
                     (
-                        block, plan.STEP, at, first + i, step, address_of(vectors, i * wide),
+                        block, what, at, first + i, step, address_of(vectors, i * wide),
                         address_of(outputs, begin + i * row + hidden), address_of(scratch, 0), 0,
                     ),
                 )  # fmt: skip
@@ -214,11 +223,12 @@ def _forward(told, first, last, zero):
                 call(
                     entry,
                     (
-                        block, plan.STEP, at, first + i, time, address_of(vectors, 0),
+                        block, what, at, first + i, time, address_of(vectors, 0),
                         address_of(outputs, begin * reads), address_of(scratch, 0), 0,
                     ),
                 )  # fmt: skip
-    _all_memories(told, plan.END, first, last, scratch)
+    if half == plan.WHOLE or half == plan.ENDING:
+        _all_memories(told, plan.END, first, last, scratch)
 
 
 @kernel

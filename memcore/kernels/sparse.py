@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.content import NORM_EPSILON
 from memcore.kernels.functions import fill, oneplus, oneplus_slope
@@ -27,13 +25,15 @@ __all__ = [
     "SparseRecord",
     "backward",
     "fields",
-    "forward",
+    "find",
     "gradient_size",
+    "keys_at",
     "order_size",
+    "read",
     "record_size",
-    "slots_written",
     "visible",
     "work_size",
+    "write",
 ]
 
 ACCESS_THRESHOLD = 0.005  # δ, that of memcore.sparse_step
@@ -88,6 +88,11 @@ def record_size(sizes: Sizes) -> int:
     count = heads * (_visible(sizes) + 3 * reads + 2 * sizes.temporal + 6) + 2
     count += (heads + 1 + heads * _visible(sizes)) * sizes.padded
     return (count + 2 * 16) // 16 * 16
+
+
+def keys_at(sizes: Sizes) -> int:
+    """Where in a record the keys begin."""
+    return sizes.heads * (_visible(sizes) + 3 * sizes.reads + 2 * sizes.temporal)
 
 
 @kernel
@@ -169,35 +174,34 @@ def slots_written(before: SparseRecord, after: SparseRecord, weights, sizes: Siz
 
 
 @kernel
-def forward(
-    before: SparseRecord, after: SparseRecord, numbers_before, numbers, vector, reads,
-    rows: Rows, table: Table, times: Times, links: Links, mass, now, sizes: Sizes,
+def write(
+    before: SparseRecord, after: SparseRecord, numbers_before, numbers, vector, rows: Rows,
+    times: Times, links: Links, mass, slots, weights, index, sizes: Sizes,
 ):  # fmt: skip
-    """One step: from the record ``before`` and an interface vector to ``after`` and ``reads``.
+    """A step's first half: from the record ``before`` and an interface vector to what is written.
 
-    ``numbers_before`` are those of the rows that the step before read; ``numbers`` is set to those
-    of this one, then that of the row erased. ``mass`` is 0 for all rows, before and after.
+    ``numbers_before`` are those of the rows that the step before read. Sets the last of ``numbers``
+    to that of the row erased, ``slots`` and ``weights`` [R·V + 1] to what is written, and in
+    ``index`` [R·V] the slots found by following the links. ``mass`` is 0 for all rows before.
     """
-    heads, padded, seen = sizes.heads, sizes.padded, visible(sizes)
-    near, temporal, count = sizes.reads, sizes.temporal, heads * visible(sizes)
+    seen, near, temporal = visible(sizes), sizes.reads, sizes.temporal
+    count = sizes.heads * seen
     _activate(vector, after, sizes)
-    weights, slots = np.empty(count + 1, vector.dtype), np.empty(count + 1, np.int64)
     slots_written(before, after, weights, sizes)
     least = least_recent(times)
     numbers[count] = touch(rows, least)
     for j in range(count):
         slots[j] = rows.touched.rows[numbers_before[j]]
+        mass[numbers_before[j]] += weights[j]
     slots[count] = least
+    mass[numbers[count]] += weights[count]
     rows.touched.counts[WRITTEN_COUNT] = rows.touched.counts[rows.touched.at]
     write_row(rows, least, True, 0.0, after.add, 0)
     for j in range(count + 1):
         write_row(rows, slots[j], False, weights[j], after.add, 0)
-    for j in range(count + 1):
-        update(table, rows, slots[j], padded, near, sizes.slots)
-    index = np.zeros(count, np.int64)
     if temporal > 0:
         write_links(links, slots, weights, count + 1)
-        for head in range(heads):
+        for head in range(sizes.heads):
             own = part(slots, head * seen, seen)
             for way in range(2):
                 follow(
@@ -205,11 +209,27 @@ def forward(
                     index, head * seen + way * (temporal + near),
                     after.temporal, (2 * head + way) * temporal, way,
                 )  # fmt: skip
-    found = np.empty(heads * near, np.int64)
-    search(table, after.keys, heads, padded, near, found)
-    for j in range(count + 1):
-        number = numbers_before[j] if j < count else numbers[count]
-        mass[number] += weights[j]
+
+
+@kernel
+def find(after: SparseRecord, rows: Rows, table: Table, slots, found, sizes: Sizes):
+    """Between the halves: bring the table of exact search up to date, and search it."""
+    for j in range(sizes.heads * visible(sizes) + 1):
+        update(table, rows, slots[j], sizes.padded, sizes.reads, sizes.slots)
+    search(table, after.keys, sizes.heads, sizes.padded, sizes.reads, found)
+
+
+@kernel
+def read(
+    after: SparseRecord, numbers_before, numbers, reads, rows: Rows, times: Times, mass, index,
+    found, now, sizes: Sizes,
+):  # fmt: skip
+    """A step's second half: from the slots ``found`` [R·K] by their content to the read vectors.
+
+    ``numbers`` is set to those of the rows read; ``mass`` is 0 for all rows after.
+    """
+    heads, padded, seen = sizes.heads, sizes.padded, visible(sizes)
+    near, temporal, count = sizes.reads, sizes.temporal, heads * visible(sizes)
     fill(reads, 0, heads * sizes.words, 0.0)
     for head in range(heads):
         first = head * seen

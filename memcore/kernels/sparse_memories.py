@@ -86,7 +86,9 @@ def _rows(told, at, example, counts, sizes: Sizes, zero):
 
 @kernel
 def _table(told, at, example, counts, sizes: Sizes, zero):
-    own = int64s_at(told[at + sparse_plan.TABLE_EXAMPLES], ANYTHING)[example]
+    own = 0
+    if told[at + sparse_plan.TABLE] != 0:
+        own = int64s_at(told[at + sparse_plan.TABLE_EXAMPLES], ANYTHING)[example]
     capacity, padded = told[at + sparse_plan.CAPACITY], sizes.padded
     has_initial = told[at + sparse_plan.TABLE_INITIAL] != 0
     return Table(
@@ -170,60 +172,71 @@ def _forward(told, what, at, example, step, vector, reads, scratch, _, zero):
     here, there = _places(told, example, step)
     count = order - 1
     before = sparse.fields(tape, here * record, sizes)
+    index = part(int64s_at(told[at + sparse_plan.VISIBLE], ANYTHING), example * count, count)
+    slots = part(
+        int64s_at(told[at + sparse_plan.WRITE_INDEX_OUT], ANYTHING), example * order, order
+    )
     if what == plan.BEGIN:
-        own = int64s_at(told[at + sparse_plan.TABLE_EXAMPLES], ANYTHING)[example]
-        begin_free(
-            table,
-            int64s_at(told[at + sparse_plan.FIRST_FREE], ANYTHING)[own],
-            sizes.reads,
-            sizes.slots,
-        )
-        index = int64s_at(told[at + sparse_plan.READ_INDEX], ANYTHING)
-        weights = floats_at(told[at + sparse_plan.READ_WEIGHTS], ANYTHING, zero)
-        for j in range(count):
-            numbers[here * order + j] = touch(rows, index[example * count + j])
-            before.read_weights[j] = weights[example * count + j]
+        _begin(told, at, example, here, before, numbers, rows, table, sizes, zero)
     elif what == plan.END:
-        _end(told, at, example, step, before, tape, numbers, rows, table, counts, sizes, zero)
+        _end(told, at, example, step, before, index, table, counts, sizes, zero)
     else:
-        times = _times(told, at, example, counts)
-        most = told[at + sparse_plan.MOST_ROWS]
-        sparse.forward(
-            before, sparse.fields(tape, there * record, sizes),
-            part(numbers, here * order, order), part(numbers, there * order, order),
-            floats_at(vector, told[plan.INTERFACE_WIDTH], zero),
-            floats_at(reads, sizes.heads * sizes.words, zero),
-            rows, table, times, _links(told, at, example, counts, sizes, zero),
-            part(floats_at(told[at + sparse_plan.MASS], ANYTHING, zero), example * most, most),
-            times.begun + step + 1, sizes,
-        )  # fmt: skip
+        times, most = _times(told, at, example, counts), told[at + sparse_plan.MOST_ROWS]
+        near = sizes.heads * sizes.reads
+        after = sparse.fields(tape, there * record, sizes)
+        numbers_before = part(numbers, here * order, order)
+        numbers_after = part(numbers, there * order, order)
+        mass = part(floats_at(told[at + sparse_plan.MASS], ANYTHING, zero), example * most, most)
+        found = part(int64s_at(told[at + sparse_plan.FOUND], ANYTHING), example * near, near)
+        if what != plan.READ:
+            weights = floats_at(told[at + sparse_plan.WRITE_WEIGHTS_OUT], ANYTHING, zero)
+            sparse.write(
+                before, after, numbers_before, numbers_after,
+                floats_at(vector, told[plan.INTERFACE_WIDTH], zero), rows, times,
+                _links(told, at, example, counts, sizes, zero), mass, slots,
+                part(weights, example * order, order), index, sizes,
+            )  # fmt: skip
+        if what == plan.STEP:
+            sparse.find(after, rows, table, slots, found, sizes)
+        if what != plan.WRITE:
+            sparse.read(
+                after, numbers_before, numbers_after,
+                floats_at(reads, sizes.heads * sizes.words, zero), rows, times, mass, index, found,
+                times.begun + step + 1, sizes,
+            )  # fmt: skip
 
 
 @kernel
-def _end(told, at, example, step, last, tape, numbers, rows, table, counts, sizes: Sizes, zero):
-    """Hand out the state after the last step, of which ``last`` is the record."""
-    order, record = told[plan.ORDER], told[plan.RECORD]
+def _begin(told, at, example, here, record, numbers, rows, table, sizes: Sizes, zero):
+    """Bring the state in, and look where the lowest slots are that were never written."""
+    order = told[plan.ORDER]
     count = order - 1
-    before_last, here = _places(told, example, step - 1)
-    index = int64s_at(told[at + sparse_plan.READ_INDEX_OUT], ANYTHING)
-    weights = floats_at(told[at + sparse_plan.READ_WEIGHTS_OUT], ANYTHING, zero)
-    write_index = int64s_at(told[at + sparse_plan.WRITE_INDEX_OUT], ANYTHING)
-    write_weights = floats_at(told[at + sparse_plan.WRITE_WEIGHTS_OUT], ANYTHING, zero)
+    if told[at + sparse_plan.TABLE] != 0:
+        own = int64s_at(told[at + sparse_plan.TABLE_EXAMPLES], ANYTHING)[example]
+        first = int64s_at(told[at + sparse_plan.FIRST_FREE], ANYTHING)[own]
+        begin_free(table, first, sizes.reads, sizes.slots)
+    index = int64s_at(told[at + sparse_plan.READ_INDEX], ANYTHING)
+    weights = floats_at(told[at + sparse_plan.READ_WEIGHTS], ANYTHING, zero)
     for j in range(count):
-        index[example * count + j] = rows.touched.rows[numbers[here * order + j]]
-        weights[example * count + j] = last.read_weights[j]
-        number = numbers[before_last * order + j]
-        write_index[example * order + j] = rows.touched.rows[number]
-    write_index[example * order + count] = rows.touched.rows[numbers[here * order + count]]
-    sparse.slots_written(
-        sparse.fields(tape, before_last * record, sizes), last,
-        part(write_weights, example * order, order), sizes,
-    )  # fmt: skip
-    own = int64s_at(told[at + sparse_plan.TABLE_EXAMPLES], ANYTHING)[example]
-    first_free = int64s_at(told[at + sparse_plan.FIRST_FREE], ANYTHING)
-    first_free[own] = table.free[0] if counts[sparse_plan.FREE_COUNT] > 0 else sizes.slots
+        numbers[here * order + j] = touch(rows, index[example * count + j])
+        record.read_weights[j] = weights[example * count + j]
+
+
+@kernel
+def _end(told, at, example, step, record, index, table, counts, sizes: Sizes, zero):
+    """Hand out the state after the last step, whose slots read are ``index``."""
+    count = told[plan.ORDER] - 1
+    read_index = int64s_at(told[at + sparse_plan.READ_INDEX_OUT], ANYTHING)
+    weights = floats_at(told[at + sparse_plan.READ_WEIGHTS_OUT], ANYTHING, zero)
+    for j in range(count):
+        read_index[example * count + j] = index[j]
+        weights[example * count + j] = record.read_weights[j]
     now = int32s_at(told[at + sparse_plan.NOW], ANYTHING)
     now[example] += step
+    if told[at + sparse_plan.TABLE] != 0:
+        own = int64s_at(told[at + sparse_plan.TABLE_EXAMPLES], ANYTHING)[example]
+        first_free = int64s_at(told[at + sparse_plan.FIRST_FREE], ANYTHING)
+        first_free[own] = table.free[0] if counts[sparse_plan.FREE_COUNT] > 0 else sizes.slots
 
 
 @joined

@@ -23,10 +23,10 @@ from memcore.kernels.segment import Done, collected, launched, recorded, resolve
 from memcore.kernels.sparse_states import Journal
 from memcore.persistent.versions import Buffers, Edited, Version, edit_together, put
 
-__all__ = ["exact_index_of", "run"]
+__all__ = ["run"]
 
 
-def exact_index_of(mirror: Mirror) -> WrittenRowsIndex | None:
+def _table_of(mirror: Mirror) -> WrittenRowsIndex | None:
     """Where the rows stand that exact search looks at, if that is how this mirror searches."""
     index = mirror.index
     if type(index) is AutoIndex:
@@ -36,7 +36,7 @@ def exact_index_of(mirror: Mirror) -> WrittenRowsIndex | None:
 
 def run(
     segment: Segment, parts: Parts, states: Sequence[Any], packed: Packed
-) -> tuple[Result, list[Any]] | None:
+) -> tuple[Result, list[Any]]:
     """Run a segment on the CPU.
 
     Args:
@@ -46,8 +46,7 @@ def run(
         packed: as for `memcore.kernels.segment.run`.
 
     Returns:
-        The result, and the states after it; None where a memory's index turns out not to be exact
-        search.
+        The result, and the states after it.
     """
     given = [(state.read_weights, None) for state in states]
     parts, flat = resolved(segment, parts._replace(states=given))
@@ -56,12 +55,7 @@ def run(
         or any(state.memory.requires_grad for state in states)
     )
     with held([state.index for state in states], [state.memory for state in states]) as mirrors:
-        indexes = [exact_index_of(mirror) for mirror in mirrors]
-        if any(index is None for index in indexes):
-            for mirror, state in zip(mirrors, states, strict=True):
-                mirror.knows(state.memory)
-            return None
-        edit = _Edit(segment, parts, states, indexes, recording, packed)
+        edit = _Edit(segment, parts, states, mirrors, recording, packed)
         versions = edit_together(edit.versions, edit.change)
         assert edit.done is not None
         memories = [
@@ -69,8 +63,9 @@ def run(
             for state, version in zip(states, versions[:: edit.each], strict=True)
         ]
         for mirror, memory in zip(mirrors, memories, strict=True):
-            index: Any = mirror.index
-            index.changed()
+            if edit.by_kernel:
+                index: Any = mirror.index
+                index.changed()
             mirror.knows(memory)
     if not recording:
         result = collected(segment, edit.done)
@@ -132,12 +127,15 @@ class _Edit:
         segment: Segment,
         parts: Parts,
         states: Sequence[Any],
-        indexes: Sequence[Any],
+        mirrors: Sequence[Mirror],
         recording: bool,
         packed: Packed,
     ) -> None:
         self._call = segment, parts, recording, packed
-        self._states, self._indexes = states, indexes
+        self._states, self._mirrors = states, mirrors
+        tables = [_table_of(mirror) for mirror in mirrors]
+        self.by_kernel = all(table is not None for table in tables)
+        self._tables = tables if self.by_kernel else [None] * len(tables)
         self.versions: list[Version] = []
         for state in states:
             self.versions += [state.memory.version, state.recency.version]
@@ -157,13 +155,14 @@ class _Edit:
             self.journals = [
                 Journal(
                     state,
-                    index,
+                    mirror.index,
+                    table,
                     segment.memory.reads,
                     buffers[place * self.each : (place + 1) * self.each],
                     steps,
                 )
-                for place, (state, index) in enumerate(
-                    zip(self._states, self._indexes, strict=True)
+                for place, (state, mirror, table) in enumerate(
+                    zip(self._states, self._mirrors, self._tables, strict=True)
                 )
             ]
         try:

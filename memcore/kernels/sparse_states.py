@@ -6,7 +6,7 @@ sparse_segment`); a `Journal` says afterwards which rows were touched, and what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from memcore.index.exact import WrittenRowsIndex
+from memcore.index.protocol import Index
+from memcore.kernels import plan as numbers
 from memcore.kernels import sparse_plan as plan
 from memcore.kernels.layout import Layout
+from memcore.kernels.sparse import keys_at
 from memcore.persistent.versions import Buffers, Edited
 
-__all__ = ["Journal", "finish", "tell_backward", "tell_forward"]
+__all__ = ["Journal", "asks_index", "finish", "halves", "tell_backward", "tell_forward"]
 
 
 def tell_forward(
@@ -69,6 +72,30 @@ def tell_backward(
     return d_states
 
 
+def asks_index(opened: Sequence[Journal]) -> bool:
+    """Whether each step stops to ask an index."""
+    return any(journal.table is None for journal in opened)
+
+
+def halves(
+    layout: Layout, opened: Sequence[Journal], tapes: Sequence[Tensor]
+) -> Iterator[tuple[int, int, int]]:
+    """The halves into which steps are cut, (half, time, layer), asking indexes in between."""
+    yield numbers.BEGINNING, 0, 0
+    layers = max(layout.segment.cells.layers, 1)
+    shared, sizes = layout.segment.cells.shared, layout.sizes
+    first, width = keys_at(sizes), sizes.heads * sizes.padded
+    for time in range(layout.steps):
+        for layer in range(layers):
+            memory, step = (0, time * layers + layer) if shared else (layer, time)
+            yield numbers.WRITING, time, layer
+            after = step + 1 if layout.recording else (step + 1) % 2
+            keys = tapes[memory][:, after, first : first + width]
+            opened[memory].search(keys.unflatten(1, (sizes.heads, -1))[:, :, : sizes.words])
+            yield numbers.READING, time, layer
+    yield numbers.ENDING, 0, 0
+
+
 def finish(layout: Layout, states: list[list[Any]], backward: bool) -> None:
     """Bring what the kernel has left into the shapes of a state."""
     if backward:
@@ -85,7 +112,9 @@ class Journal:
 
     Args:
         state: a `memcore.sam.SAMState` or `memcore.sdnc.SDNCState`.
-        index: exact search over the rows written, which knows this memory.
+        index: which knows this memory.
+        table: where exact search keeps its rows, if the kernel is to search; None: the index is
+            asked at each step.
         reads: K.
         buffers: those of its rows, of its recency and, in the SDNC, of its links.
         steps: S, how many are to be made.
@@ -94,12 +123,13 @@ class Journal:
     def __init__(
         self,
         state: Any,
-        index: WrittenRowsIndex,
+        index: Index,
+        table: WrittenRowsIndex | None,
         reads: int,
         buffers: Sequence[Buffers],
         steps: int,
     ) -> None:
-        self.state, self.index, self.buffers = state, index, buffers
+        self.state, self.index, self.table, self.buffers = state, index, table, buffers
         batch, slots, width = state.memory.shape
         self.slots = slots
         heads, seen = state.read_index.shape[1:]
@@ -117,6 +147,8 @@ class Journal:
         self.marks_before = np.empty((batch, most), np.uint8)
         self.mass = np.zeros((batch, most), kind)
         self.free = np.empty((batch, reads), np.int64)
+        self.visible = np.empty((batch, heads * seen), np.int64)
+        self.found = np.empty((batch, heads, reads), np.int64)
         self.leaves = np.empty((batch, most), np.int64)
         self.leaves_before = np.empty((batch, most), np.int32)
         starts, size = state.recency.levels
@@ -159,6 +191,8 @@ class Journal:
             (plan.LEAVES, self.leaves),
             (plan.LEAVES_BEFORE, self.leaves_before),
             (plan.FREE, self.free),
+            (plan.VISIBLE, self.visible),
+            (plan.FOUND, self.found),
         ):
             layout.tell_array(at + place, array)
         layout.put(at + plan.LEVELS, len(self.starts))
@@ -169,7 +203,8 @@ class Journal:
         self.rows.tell(layout, at, places, (plan.ROWS_BEFORE,))
         places = (plan.MOST_ENTRIES, plan.ENTRY_LOG, plan.ENTRY_TABLE, plan.ENTRY_MASK)
         self.entries.tell(layout, at, places, (plan.ENTRIES_BEFORE,))
-        self._tell_index(layout, at)
+        if self.table is not None:
+            self._tell_table(layout, at, self.table)
         if self.links is not None:
             for place, tensor in (
                 (plan.LINK_BEFORE, self.buffers[2][0]),
@@ -185,9 +220,9 @@ class Journal:
             lost = (plan.LINKS_BEFORE, plan.LINKS_VALUE, plan.LINKS_AFTER)
             self.links.tell(layout, at, places, lost)
 
-    def _tell_index(self, layout: Layout, at: int) -> None:
-        unwritten, memory = self.index.unwritten, self.state.memory
-        table, names = self.index.table.arrays(self.most)
+    def _tell_table(self, layout: Layout, at: int, index: WrittenRowsIndex) -> None:
+        unwritten, memory = index.unwritten, self.state.memory
+        table, names = index.table.arrays(self.most)
         layout.put(at + plan.CAPACITY, names.shape[1])
         initial = unwritten.initial
         if initial is not None:
@@ -197,7 +232,7 @@ class Journal:
             (plan.TABLE, table),
             (plan.NAMES, names),
             (plan.PLACES, unwritten.place),
-            (plan.USED, self.index.table.used),
+            (plan.USED, index.table.used),
             (plan.FIRST_FREE, unwritten.first_free),
             (plan.TABLE_INITIAL, initial),
         ):
@@ -208,6 +243,18 @@ class Journal:
             layout.tell_array(at + plan.TABLE_EXAMPLES, unwritten.all)
         else:
             layout.tell(at + plan.TABLE_EXAMPLES, examples.contiguous())
+
+    def search(self, keys: Tensor) -> None:
+        """Between the halves of a step, tell the index what was written, and ask it.
+
+        Args:
+            keys: ``[B, R, W]``.
+        """
+        memory, slots = self.state.memory, self.write_index
+        flat = (slots + memory.offsets).flatten()
+        rows = self.buffers[0][0].index_select(0, flat).view(*slots.shape, -1)
+        self.index.update(slots, rows, memory.examples)
+        self.found[...] = self.index.search(keys, self.found.shape[2], memory.examples).numpy()
 
     def edited(self) -> list[Edited]:
         """The rows touched of all buffers, and what they held before."""

@@ -188,10 +188,15 @@ def test_passing_the_memory_by(model: Any, declines: Declines) -> None:
 
 
 @pytest.mark.parametrize("model", [SAM, SDNC])
-def test_sparse_memories_with_an_index_of_ones_own(model: Any, declines: Declines) -> None:
+def test_an_index_of_ones_own_is_no_matter(model: Any) -> None:
+    """It is asked between the halves of each step."""
     sizes: dict[str, Any] = {"sparse_reads": 3} | ({"temporal_reads": 2} if model is SDNC else {})
-    index = AllRowsIndex(1, 5, 4, dtype=torch.float64)
-    declines(build(model, index=index, **sizes), "found by AllRowsIndex, step by step")
+    module = build(model, index=AllRowsIndex(1, 5, 4, dtype=torch.float64), **sizes)
+    input = batch(module)
+    assert module.backend_of(input) == ("numba", None)
+    output, _ = module(input)
+    module.backend = "reference"
+    close(output, module(input)[0])
 
 
 def parts(module: Any) -> dict[str, nn.Module]:
