@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from torch import Tensor
 
-from memcore import RowMemory, SparseWrite
+from memcore import RowMemory, SparseWrite, sam, sdnc
+from memcore.backends import numba_is_missing
 
-BATCH, SLOTS, WIDTH = 2, 4, 2
+BATCH, SLOTS, WIDTH, HEADS, READS = 2, 4, 2, 2, 2
 
 slots = st.integers(0, SLOTS - 1)
 numbers = st.integers(-9, 9).map(float)
@@ -23,6 +27,16 @@ def lists(elements: st.SearchStrategy, most: int) -> st.SearchStrategy:
             st.lists(elements, min_size=count, max_size=count), min_size=BATCH, max_size=BATCH
         )
     )
+
+
+def run_segment(state: Any, vectors: Tensor, temporal: int) -> Any:
+    """The state after all the interface vectors ``[T, B, I]``, in one segment."""
+    from memcore.kernels import kinds, sparse_segment
+    from memcore.kernels.parts import Cells, Memory, Parts, Segment
+
+    memory = Memory(kinds.SDNC, SLOTS, WIDTH, HEADS, vectors.shape[2], READS, temporal)
+    parts = Parts(vectors, None, None, [], [], [], [])
+    return sparse_segment.run(Segment(memory, Cells()), parts, [state], {})[1][0]
 
 
 class RowMachine(RuleBasedStateMachine):
@@ -57,6 +71,32 @@ class RowMachine(RuleBasedStateMachine):
                 plain[example, slot] += (x, -x)
         self.versions.append(self.versions[chosen].write(write))
         self.plain.append(plain)
+
+    @rule(pick=picks, seed=picks, steps=st.integers(1, 4), temporal=st.integers(0, 2))
+    def segment(self, pick: int, seed: int, steps: int, temporal: int) -> None:
+        """Some steps of SAM or the SDNC by kernels, as one edit; the same on an equal copy."""
+        if numba_is_missing() is not None:
+            return
+        chosen = pick % len(self.versions)
+        generator = torch.Generator().manual_seed(seed)
+        model: Any = sdnc if temporal else sam
+        size = model.interface_size(WIDTH, HEADS)
+        vectors = torch.randn(steps, BATCH, size, generator=generator, dtype=torch.float64)
+        copy = RowMemory.from_tensor(torch.from_numpy(self.plain[chosen]))
+        sizes = (SLOTS, WIDTH, HEADS, READS, *([temporal] if temporal else []))
+        states = [
+            model.init_state(BATCH, *sizes, memory=memory, dtype=torch.float64)
+            for memory in (self.versions[chosen], copy)
+        ]
+        after = run_segment(states[0], vectors, temporal)
+        expected = states[1]
+        for vector in vectors:
+            _, expected = model.batched_step(expected, vector, backend="reference")
+        np.testing.assert_allclose(
+            after.memory.to_tensor(), expected.memory.to_tensor(), rtol=1e-9, atol=1e-12
+        )
+        self.versions.append(after.memory)
+        self.plain.append(after.memory.to_tensor().numpy())
 
     @rule(pick=picks, index=lists(slots, 4))
     def read(self, pick: int, index: list[list[int]]) -> None:
