@@ -1,4 +1,8 @@
-"""Time and memory of a training step against the number of slots, as a table and a figure."""
+"""Time and memory of a training step against the number of slots, as a table and a figure.
+
+With kernels and without, and beside the least that a dense memory could take: to read and write all
+its numbers once forward, and twice that backward, at the bandwidth measured in the same run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from memcore.backends import numba_is_missing
 from torch_adapters import DAM, DNC, SAM, SDNC
 from torch_adapters.recurrence import MemoryRNN
 
-__all__ = ["Row", "kept_for_backward", "main", "measure"]
+__all__ = ["Row", "bandwidth", "bound", "kept_for_backward", "main", "measure"]
 
 BUDGET = 4 * 2**30  # bytes that a dense memory may keep for backward, by estimate
 INPUT, HIDDEN = 8, 100
@@ -30,6 +34,7 @@ class Row(NamedTuple):
     """One line of the table."""
 
     memory: str
+    backend: str  # 'reference', 'numba', or 'bound' for what bandwidth alone would take
     slots: int
     steps: int  # of a sequence
     ms_a_step: float  # forward and backward, the making of the state included
@@ -39,10 +44,13 @@ class Row(NamedTuple):
 KINDS: dict[str, type[MemoryRNN]] = {"sam": SAM, "sdnc": SDNC, "dam": DAM, "dnc": DNC}
 
 
-def build(memory: str, slots: int, word_size: int, read_heads: int) -> MemoryRNN:
+def build(
+    memory: str, slots: int, word_size: int, read_heads: int, backend: str = "auto"
+) -> MemoryRNN:
     """The module that is measured: an LSTM of 100 units with that memory."""
     sizes: dict[str, Any] = {"nr_cells": slots, "cell_size": word_size, "read_heads": read_heads}
-    return KINDS[memory](INPUT, HIDDEN, num_hidden_layers=1, **sizes)  # pyright: ignore
+    kind: Any = KINDS[memory]
+    return kind(INPUT, HIDDEN, num_hidden_layers=1, backend=backend, **sizes)
 
 
 def estimate(memory: str, slots: int, word_size: int, read_heads: int) -> int:
@@ -77,11 +85,34 @@ def _lent_to_kernels() -> int:
     return lent()
 
 
+def bandwidth(repeats: int = 5) -> float:
+    """Bytes a second that a copy of a large tensor reads and writes, at best."""
+    source = torch.zeros(2**26)
+    target, best = torch.zeros_like(source), float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * 4 * source.numel() / best
+
+
+def bound(slots: int, word_size: int, bytes_a_second: float) -> Row:
+    """A dense memory that does no more than to read and write its numbers, once and twice."""
+    seconds = 6 * 4 * slots * word_size / bytes_a_second
+    return Row("dense", "bound", slots, 1, round(seconds * 1e3, 6), 0)
+
+
 def measure(
-    memory: str, slots: int, steps: int, repeats: int, word_size: int = 32, read_heads: int = 4
+    memory: str,
+    slots: int,
+    steps: int,
+    repeats: int,
+    word_size: int = 32,
+    read_heads: int = 4,
+    backend: str = "auto",
 ) -> Row:
     """One training step of one example, the median of some."""
-    module = build(memory, slots, word_size, read_heads)
+    module = build(memory, slots, word_size, read_heads, backend)
     input = torch.randn(1, steps, INPUT)
 
     def forward() -> Tensor:
@@ -97,7 +128,7 @@ def measure(
     times = [train() for _ in range(repeats)]
     del module
     gc.collect()
-    return Row(memory, slots, steps, round(median(times), 3), kept // steps)
+    return Row(memory, backend, slots, steps, round(median(times), 4), kept // steps)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -107,27 +138,18 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(0)
     where = f"{_processor()}, {options.threads} threads, torch {torch.__version__}"
     print(where)
+    exponents = range(options.least, options.most + 1, options.stride)
     rows = []
     for memory in options.memories:
-        for exponent in range(options.least, options.most + 1, options.stride):
-            slots = 2**exponent
-            kept = estimate(memory, slots, options.mem_size, options.read_heads)
-            steps = options.steps
-            while steps > 2 and steps * kept > BUDGET:
-                steps //= 2
-            if steps * kept > BUDGET:
-                print(
-                    f"{memory}, {slots} slots: left out, would keep {kept / 2**30:.1f} GiB a step"
-                )
-                break
-            row = measure(
-                memory, slots, steps, options.repeats, options.mem_size, options.read_heads
-            )
-            print(
-                f"{memory}, {slots:9d} slots: {row.ms_a_step:10.3f} ms a step, "
-                f"{row.kept_bytes_a_step / 2**10:12.1f} KiB kept for backward a step"
-            )
-            rows.append(row)
+        for backend in options.backends:
+            for exponent in exponents:
+                row = _measured(memory, backend, 2**exponent, options)
+                if row is None:
+                    break
+                rows.append(row)
+    rate = bandwidth()
+    print(f"bandwidth of a copy: {rate / 1e9:.1f} GB a second")
+    rows += [bound(2**exponent, options.mem_size, rate) for exponent in exponents]
     options.out.mkdir(parents=True, exist_ok=True)
     table = options.out / "scaling.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
@@ -136,6 +158,25 @@ def main(argv: list[str] | None = None) -> None:
         writer.writerows(rows)
     print(f"table: {table}")
     _draw(options.out / "scaling.png", rows, where)
+
+
+def _measured(memory: str, backend: str, slots: int, options: argparse.Namespace) -> Row | None:
+    """The row of one size; None where it would not fit."""
+    sizes = options.mem_size, options.read_heads
+    kept, steps = estimate(memory, slots, *sizes), options.steps
+    while steps > 2 and steps * kept > BUDGET:
+        steps //= 2
+    if steps * kept > BUDGET:
+        gib = kept / 2**30
+        print(f"{memory}, {backend}, {slots} slots: left out, would keep {gib:.1f} GiB a step")
+        return None
+    row = measure(memory, slots, steps, options.repeats, *sizes, backend)
+    print(
+        f"{memory}, {backend}, {slots:9d} slots: {row.ms_a_step:10.4f} ms a step, "
+        f"{row.kept_bytes_a_step / 2**10:12.1f} KiB kept for backward a step",
+        flush=True,
+    )
+    return row
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -149,8 +190,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         )
 
     add("memories", list(KINDS), "which to measure", nargs="+", choices=list(KINDS), type=str)
+    backends = ["reference"] if numba_is_missing() else ["reference", "numba"]
+    add("backends", backends, "which to run", nargs="+", choices=["reference", "numba"], type=str)
     add("least", 6, "fewest slots, as a power of two")
-    add("most", 20, "most slots, as a power of two")
+    add("most", 24, "most slots, as a power of two")
     add("stride", 2, "between the powers")
     add("steps", 100, "of a sequence; halved for a dense memory until it fits")
     add("repeats", 5, "training steps, after one to warm up")
@@ -177,22 +220,29 @@ def _draw(path: Path, rows: list[Row], where: str) -> None:
     except ImportError:
         print("no figure: matplotlib is not installed (pip install 'memcore[viz]')")
         return
-    figure = Figure(figsize=(9, 4), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 5), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     figure.suptitle(f"A training step against the number of slots\n{where}", fontsize="medium")
     left, right = figure.subplots(1, 2)
-    for memory in dict.fromkeys(row.memory for row in rows):
-        own = [row for row in rows if row.memory == memory]
+    colours = dict(zip(KINDS, ("tab:blue", "tab:orange", "tab:green", "tab:red"), strict=True))
+    for memory, backend in dict.fromkeys((row.memory, row.backend) for row in rows):
+        own = [row for row in rows if (row.memory, row.backend) == (memory, backend)]
         slots = [row.slots for row in own]
-        left.loglog(slots, [row.ms_a_step for row in own], "o-", label=memory.upper())
-        kept = [row.kept_bytes_a_step / 2**20 for row in own]
-        right.loglog(slots, kept, "o-", label=memory.upper())
+        times, kept = ([row.ms_a_step for row in own], [row.kept_bytes_a_step for row in own])
+        if backend == "bound":
+            left.loglog(slots, times, ":", color="grey", label="dense, at the memory's bandwidth")
+            continue
+        style = "o-" if backend == "numba" else "x--"
+        label = f"{memory.upper()}, {'kernels' if backend == 'numba' else backend}"
+        left.loglog(slots, times, style, color=colours[memory], label=label)
+        mib = [bytes_a_step / 2**20 for bytes_a_step in kept]
+        right.loglog(slots, mib, style, color=colours[memory], label=label)
     for axis, what in ((left, "time a step (ms)"), (right, "kept for backward a step (MiB)")):
         axis.set_xscale("log", base=2)
         axis.set_xlabel("slots")
         axis.set_ylabel(what)
         axis.grid(alpha=0.3)
-        axis.legend()
+    left.legend(fontsize="x-small")
     figure.savefig(path, dpi=110)
     print(f"figure: {path}")
 
