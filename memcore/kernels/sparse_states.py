@@ -171,7 +171,7 @@ class Journal:
         state, memory, recency = self.state, self.state.memory, self.state.recency
         for place, tensor in (
             (plan.READ_INDEX, state.read_index.contiguous()),
-            (plan.READ_WEIGHTS, state.read_weights.detach().contiguous()),
+            (plan.READ_WEIGHTS, state.read_weights.detach().resolve_neg().contiguous()),
             (plan.READ_INDEX_OUT, self.read_index),
             (plan.READ_WEIGHTS_OUT, self.read_weights),
             (plan.WRITE_INDEX_OUT, self.write_index),

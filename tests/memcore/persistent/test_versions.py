@@ -1,0 +1,67 @@
+"""An edit of several buffers at once that says afterwards what it touched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from memcore.persistent.versions import Buffers, Edited, Version, edit_together
+
+
+def content(version: Version) -> list[int]:
+    return version.look(lambda buffers: buffers[0].flatten().tolist())
+
+
+def set_to(rows: list[int], value: int, buffers: Buffers) -> Edited:
+    index = torch.tensor(rows)
+    lost = tuple(buffer[index].clone() for buffer in buffers)
+    for buffer in buffers:
+        buffer[index] = value
+    return index, lost
+
+
+def test_all_are_edited_and_the_old_stay() -> None:
+    versions = [Version((torch.zeros(4),)), Version((torch.zeros(3), torch.ones(3)))]
+    newer = edit_together(
+        versions,
+        lambda buffers: [set_to([1, 3], 7, buffers[0]), set_to([2], 8, buffers[1])],
+    )
+    assert [content(one) for one in newer] == [[0, 7, 0, 7], [0, 0, 8]]
+    assert [content(one) for one in versions] == [[0, 0, 0, 0], [0, 0, 0]]
+    assert [content(one) for one in newer] == [[0, 7, 0, 7], [0, 0, 8]]
+    changed = newer[0].changed_since(versions[0])
+    assert changed is not None
+    assert sorted(changed.tolist()) == [1, 3]
+
+
+def test_two_of_one_history_get_buffers_each() -> None:
+    first = Version((torch.zeros(3),))
+
+    def first_is_five(buffers: Buffers, lost: Buffers) -> None:
+        buffers[0][0] = 5
+
+    second = first.edit(torch.tensor([0]), first_is_five)
+    seen: list[Tensor] = []
+
+    def change(buffers: list[Buffers]) -> list[Edited]:
+        seen.extend(own[0] for own in buffers)
+        return [set_to([1], value, own) for value, own in zip((1, 2, 3), buffers, strict=True)]
+
+    newer = edit_together([first, second, first], change)
+    assert len({one.data_ptr() for one in seen}) == 3
+    assert [content(one)[1] for one in newer] == [1, 2, 3]
+    assert content(first) == [0, 0, 0]
+
+
+def test_nothing_is_noted_of_an_edit_that_fails() -> None:
+    versions = [Version((torch.zeros(2),)), Version((torch.zeros(2),))]
+
+    def change(_: list[Buffers]) -> list[Edited]:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        edit_together(versions, change)
+    assert [content(one) for one in versions] == [[0, 0], [0, 0]]
+    (newer,) = edit_together(versions[:1], lambda buffers: [set_to([0], 1, buffers[0])])
+    assert content(newer) == [1, 0]
