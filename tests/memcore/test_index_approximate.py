@@ -13,17 +13,19 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 from index_cases import clustered, recall, refuses_bad_input
 from memcore import RowMemory, make_index, sam
+from memcore.backends import numba_is_missing
 from memcore.index import AutoIndex, auto, index_name
 from memcore.index.clusters import Clusters
 from memcore.index.faiss import FaissIndex
 from memcore.index.faiss_gpu import FaissGpuIndex
 from memcore.index.flann import FlannIndex
 from memcore.testing import check_index
-from torch_adapters import SAM, SDNC
+from torch_adapters import SAM, SDNC, select_state
 
 MODULES = {"faiss": "faiss", "flann": "pyflann"}
 
@@ -186,6 +188,33 @@ def test_a_recomputation_finds_the_same(name: str, model: Any) -> None:
         plain, again = (gradients(module, inputs, checkpointed) for checkpointed in (False, True))
         for one, other in zip(plain, again, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [SAM, SDNC])
+@pytest.mark.parametrize("shared", [True, False])
+def test_kernels_ask_it_between_the_halves_of_a_step(name: str, model: Any, shared: bool) -> None:
+    """And find, read and learn what the reference does; also in parts of a batch."""
+    if numba_is_missing() is not None:
+        pytest.skip("numba is not installed")
+    torch.manual_seed(0)
+    module = model(
+        3, 8, nr_cells=20, cell_size=4, read_heads=2, sparse_reads=3, index=name, num_layers=2,
+        share_memory=shared, dtype=torch.float64,
+    )  # fmt: skip
+    input, starts = torch.randn(3, 9, 3, dtype=torch.float64), torch.zeros(3, 9, dtype=torch.bool)
+    starts[1, 4] = True
+    packed = pack_padded_sequence(input, torch.tensor([4, 9, 6]), True, enforce_sorted=False)
+    results = []
+    for backend in ("reference", "numba"):
+        module.backend = backend
+        output, hx = module(input, episode_start=starts)
+        again, _ = module(packed, hx)
+        other, _ = module(input[:2], select_state(hx, torch.tensor([2, 0])))
+        total = output.square().sum() + again.data.square().sum() + other.square().sum()
+        found = torch.autograd.grad(total, list(module.parameters()))
+        results.append([output, again.data, other, *found])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
 
 
 def test_rows_drift(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
