@@ -130,10 +130,10 @@ def check_parts(name: str, state: Any) -> None:
             check_slots(f"{name}.{field}", value.flatten(1), batch, slots)
     if not isinstance(state.index, Mirror):
         raise TypeError(f"{name}.index: expected a Mirror, got {type(state.index).__name__}")
-    sizes = tuple(state.memory.shape[1:])
+    sizes = (*state.memory.shape[1:], state.memory.dtype)
     if state.index.sizes not in (None, sizes):
         raise MemcoreError(
-            f"{name}.index: expected one for memories of (N, W) = {sizes}, got one for "
+            f"{name}.index: expected one for memories of (N, W, dtype) = {sizes}, got one for "
             f"{state.index.sizes}"
         )
     for field in {"recency", "links"} & set(state._fields):

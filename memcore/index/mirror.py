@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.index.protocol import Index
 from memcore.persistent.rows import RowMemory
+from memcore.persistent.versions import under
 
 __all__ = ["Mirror", "held"]
+
+Result = TypeVar("Result")
 
 
 class Mirror:
@@ -26,11 +28,11 @@ class Mirror:
     Args:
         index: kept by this object from now on.
         memory: of the sizes that the index was made for; None: the first that it is asked about.
-        sizes: N and W, where there is no memory yet.
+        sizes: N, W and dtype, where there is no memory yet.
     """
 
     def __init__(
-        self, index: Index, memory: RowMemory | None, sizes: tuple[int, ...] | None = None
+        self, index: Index, memory: RowMemory | None, sizes: tuple[Any, ...] | None = None
     ) -> None:
         self._index = index
         self._lock = threading.Lock()
@@ -40,7 +42,7 @@ class Mirror:
             whole = memory.whole()
             if whole.shape[0] != memory.shape[0]:
                 self._index = index.empty(whole.shape[0])
-            self._sizes = tuple(memory.shape[1:])
+            self._sizes = (*memory.shape[1:], memory.dtype)
             self._rebuild(whole)
 
     @property
@@ -49,8 +51,8 @@ class Mirror:
         return self._index
 
     @property
-    def sizes(self) -> tuple[int, ...] | None:
-        """The N and W of the memories that it can be asked about; None: not known yet."""
+    def sizes(self) -> tuple[Any, ...] | None:
+        """N, W and dtype of the memories that it can be asked about; None: not known yet."""
         return self._sizes
 
     def search(
@@ -90,18 +92,23 @@ class Mirror:
         elif memory.same_version(seen):
             pass
         elif before is not None and touched is not None and before.same_version(seen):
-            self._index.update(touched, memory.peek(touched), memory.examples)
+            rows = memory.peek(touched)
+            self._seen = None  # an interrupt must not leave what is known half way
+            self._index.update(touched, rows, memory.examples)
             self._seen = whole
         else:
             changed = whole.changed_since(seen)
             if changed is None:
                 return False
             if changed.numel():
-                self._index.update(changed, whole.peek(changed))
+                rows = whole.peek(changed)
+                self._seen = None
+                self._index.update(changed, rows)
             self._seen = whole
         return True
 
     def _rebuild(self, whole: RowMemory) -> None:
+        self._seen = None
         self._index.reset(whole)
         self._seen = whole
 
@@ -118,22 +125,26 @@ class Mirror:
         return Mirror, (self._index, None, self._sizes)
 
 
-@contextmanager
-def held(mirrors: Sequence[Mirror], memories: Sequence[RowMemory]) -> Iterator[list[Mirror]]:
-    """Mirrors that know these memories, whose indexes are the caller's to edit meanwhile.
+def held(
+    mirrors: Sequence[Mirror],
+    memories: Sequence[RowMemory],
+    function: Callable[[list[Mirror]], Result],
+) -> Result:
+    """What ``function`` makes of mirrors that know these memories, whose indexes are its to edit.
 
-    Each is this mirror or, where that knows another memory or stands for two, a new one. The caller
-    says what each `knows` in the end; one of which nothing was said begins anew when it is asked.
+    Each is this mirror or, where that knows another memory or stands for two, a new one. The
+    function says what each `knows` in the end; one of which nothing was said begins anew when it is
+    asked.
     """
     own: list[Mirror] = []
     for mirror, memory in zip(mirrors, memories, strict=True):
         own.append(mirror.of(memory) if any(mirror is other for other in own) else mirror)
-    with ExitStack() as locked:
-        for mirror in sorted(own, key=id):
-            locked.enter_context(mirror._lock)
+
+    def edit() -> Result:
         for place, memory in enumerate(memories):
             if not own[place]._follow(memory, None, None):
-                own[place] = own[place].of(memory)
-                locked.enter_context(own[place]._lock)
+                own[place] = own[place].of(memory)  # which nobody else knows yet
             own[place]._seen = None
-        yield own
+        return function(own)
+
+    return under([mirror._lock for mirror in own], edit)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,10 @@ def run(entry: Entry, told: np.ndarray, chunks: int) -> None:
     for chunk, own in enumerate(each):
         own[plan.CHUNK] = chunk
     others = [_threads().submit(function, own.ctypes.data) for own in each[1:]]
-    function(each[0].ctypes.data)
+    try:
+        function(each[0].ctypes.data)
+    finally:
+        wait(others)  # after an interrupt too, they are still at work on the same memory
     for other in others:
         other.result()
 

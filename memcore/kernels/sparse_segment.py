@@ -54,10 +54,10 @@ def run(
         any(x is not None and x.requires_grad for x in flat)
         or any(state.memory.requires_grad for state in states)
     )
-    with held([state.index for state in states], [state.memory for state in states]) as mirrors:
+
+    def edited(mirrors: list[Mirror]) -> tuple[_Edit, list[Version], list[Any], list[Mirror]]:
         edit = _Edit(segment, parts, states, mirrors, recording, packed)
         versions = edit_together(edit.versions, edit.change)
-        assert edit.done is not None
         memories = [
             state.memory.in_version(version)
             for state, version in zip(states, versions[:: edit.each], strict=True)
@@ -67,6 +67,12 @@ def run(
                 index: Any = mirror.index
                 index.changed()
             mirror.knows(memory)
+        return edit, versions, memories, mirrors
+
+    edit, versions, memories, mirrors = held(
+        [state.index for state in states], [state.memory for state in states], edited
+    )
+    assert edit.done is not None
     if not recording:
         result = collected(segment, edit.done)
     else:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memcore.errors import MemcoreError
 from memcore.index.exact import WrittenRowsIndex
 from memcore.index.protocol import Index
 from memcore.kernels import plan as numbers
@@ -254,7 +255,19 @@ class Journal:
         flat = (slots + memory.offsets).flatten()
         rows = self.buffers[0][0].index_select(0, flat).view(*slots.shape, -1)
         self.index.update(slots, rows, memory.examples)
-        self.found[...] = self.index.search(keys, self.found.shape[2], memory.examples).numpy()
+        found = self.index.search(keys, self.found.shape[2], memory.examples)
+        # Kernels check no bounds, and an index may be anybody's.
+        if found.shape != self.found.shape or found.dtype.is_floating_point:
+            raise MemcoreError(
+                f"index: expected slots of shape {list(self.found.shape)} from its search, got "
+                f"{found.dtype} of shape {list(found.shape)}"
+            )
+        least, most = map(int, found.aminmax())
+        if not 0 <= least <= most < self.slots:
+            raise MemcoreError(
+                f"index: expected slots in [0, {self.slots}) from its search, got {least} to {most}"
+            )
+        self.found[...] = found.numpy()
 
     def edited(self) -> list[Edited]:
         """The rows touched of all buffers, and what they held before."""

@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from math import prod
 from typing import Any, TypeAlias, TypeVar
 
@@ -34,6 +34,7 @@ __all__ = [
     "edit_together",
     "lazy_zeros",
     "put",
+    "under",
 ]
 
 Buffers: TypeAlias = "tuple[Tensor, ...]"  # each [rows, ...], with the same number of rows
@@ -114,16 +115,7 @@ class Version:
             except BaseException:
                 put(store.buffers, rows, lost)
                 raise
-            return self._edited(rows, lost)
-
-    def _edited(self, rows: Tensor, lost: Buffers) -> Version:
-        """The version after an edit of those rows, which held ``lost``."""
-        store, node = self._node.owned(), self._node
-        newer = _Node(store)
-        node.store, node.newer, node.rows, node.lost = None, newer, rows, lost
-        store.record(node, rows)
-        store.sweep()
-        return Version.__new__(Version)._own(newer, self._lock, self.rows)
+            return _succeed([self], [(rows, lost)])[0]
 
     def copy(self) -> Version:
         """An equal version with buffers and a history of its own."""
@@ -189,11 +181,52 @@ def edit_together(
     for version in versions:
         shared = any(version._lock is other._lock for other in own)
         own.append(version.copy() if shared else version)
-    with ExitStack() as locked:
-        for version in sorted(own, key=lambda version: id(version._lock)):
-            locked.enter_context(version._lock)
-        edited = change([version._newest().buffers for version in own])
-        return [version._edited(*each) for version, each in zip(own, edited, strict=True)]
+
+    def edit() -> list[Version]:
+        return _succeed(own, change([version._newest().buffers for version in own]))
+
+    return under([version._lock for version in own], edit)
+
+
+def under(locks: Sequence[AbstractContextManager[Any]], function: Callable[[], Seen]) -> Seen:
+    """What ``function`` returns, called under all these locks, taken in the same order everywhere.
+
+    An interrupt may come at any time: only the ``with`` of a lock itself never loses one.
+    """
+
+    def inside(rest: Sequence[AbstractContextManager[Any]]) -> Seen:
+        if not rest:
+            return function()
+        with rest[0]:
+            return inside(rest[1:])
+
+    return inside(sorted(locks, key=id))
+
+
+def _succeed(versions: Sequence[Version], edited: Sequence[Edited]) -> list[Version]:
+    """The versions after edits that were made; where noting them fails, they are undone."""
+    nodes = [version._node for version in versions]
+    try:
+        newer = [_Node(node.owned()) for node in nodes]
+        made = [
+            Version.__new__(Version)._own(node, version._lock, version.rows)
+            for node, version in zip(newer, versions, strict=True)
+        ]
+        for node, successor, (rows, lost) in zip(nodes, newer, edited, strict=True):
+            successor.owned().note(rows)
+            node.precede(successor, rows, lost)
+    except BaseException:
+        for node, (rows, lost) in zip(nodes, edited, strict=True):
+            if node.store is not None:
+                put(node.store.buffers, rows, lost)
+                node.keep(node.store)
+        raise
+    for node, successor in zip(nodes, newer, strict=True):
+        store = successor.owned()
+        store.superseded(node)
+        store.shorten()
+        store.sweep()
+    return made
 
 
 class _Node:
@@ -218,6 +251,11 @@ class _Node:
         while path[-1].newer is not None:
             path.append(path[-1].newer)
         return path
+
+    def precede(self, newer: _Node, rows: Tensor, lost: Buffers) -> None:
+        """Leave the store to a successor, knowing what is lost by that."""
+        self.rows, self.lost, self.newer = rows, lost, newer
+        self.store = None  # from here on it is so
 
     def step_back(self, newer: _Node) -> None:
         """Take the store over from the successor, which notes what it loses by that."""
@@ -288,14 +326,16 @@ class _Store:
         copied._superseded, copied._next_sweep = list(self._superseded), self._next_sweep
         return copied
 
-    def record(self, node: _Node, rows: Tensor) -> None:
-        """Note an edit that superseded ``node``."""
+    def note(self, rows: Tensor) -> None:
+        """Note that these rows are edited."""
         if self.begin is not None:
             self._log.append(rows)
             self._log_size += rows.numel()
-            if self._log_size > 4 * self._distinct + LOG_SLACK:
-                self.edited()
-        self.superseded(node)
+
+    def shorten(self) -> None:
+        """Keep the log of edited rows about as long as there are distinct ones."""
+        if self.begin is not None and self._log_size > 4 * self._distinct + LOG_SLACK:
+            self.edited()
 
     def superseded(self, node: _Node) -> None:
         """Note that ``node`` no longer owns this store."""
