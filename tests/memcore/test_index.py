@@ -132,6 +132,27 @@ def test_a_copy_begins_anew_and_is_right(kind: Any) -> None:
     )
 
 
+def test_an_update_that_is_interrupted_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the index would be taken to know the version before it."""
+    memory = RowMemory.from_tensor(torch.randn(1, 20, 3, dtype=torch.float64))
+    index: Any = make_index("exact", batch_size=1, slots=20, word_size=3, dtype=torch.float64)
+    mirror, keys = Mirror(index, memory), torch.randn(1, 4, 3, dtype=torch.float64)
+    slots = torch.arange(8)[None]
+    written = memory.write(SparseWrite(slots, slots, torch.randn(1, 8, 3).double()))
+    update = index.update
+
+    def interrupted(*given: Any) -> None:
+        update(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mirror.search(written, keys, 4)
+    assert mirror.search(memory, keys, 4)[0].tolist() == best(memory, keys, 4)
+    assert mirror.search(written, keys, 4)[0].tolist() == best(written, keys, 4)
+
+
 def test_two_lines_get_an_index_each() -> None:
     """Else each would have to bring it up to date from the other's side."""
     memory = RowMemory.from_tensor(torch.randn(1, 5, 3))

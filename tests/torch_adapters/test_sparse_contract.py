@@ -382,3 +382,71 @@ def test_nan_stays_with_its_example(model: Any) -> None:
         assert ((own.read_index >= 0) & (own.read_index < 9)).all()
         again = module(input, hx)[0]
         torch.testing.assert_close(again[others], module(input, last)[0][others])
+
+
+class _Answers:
+    """An index that answers whatever it was made with."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def empty(self, batch_size: int) -> _Answers:
+        return self
+
+    def reset(self, memory: RowMemory, examples: Tensor | None = None) -> None:
+        pass
+
+    def update(self, index: Tensor, rows: Tensor, examples: Tensor | None = None) -> None:
+        pass
+
+    def search(self, keys: Tensor, k: int, examples: Tensor | None = None) -> Tensor:
+        return self.answer
+
+
+@models
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (torch.full((3, 2, 3), -1), r"expected slots in \[0, 30\) from its search, got -1 to -1"),
+        (torch.full((3, 2, 3), 30), r"expected slots in \[0, 30\) from its search, got 30 to 30"),
+        (torch.zeros(3, 2, 1, dtype=torch.int64), r"expected slots of shape \[3, 2, 3\]"),
+        (torch.zeros(3, 2, 3), r"expected slots of shape .* got torch.float32"),
+    ],
+)
+def test_wrong_answers_of_an_index_are_refused(model: Any, answer: Tensor, message: str) -> None:
+    """Kernels check no bounds themselves."""
+    index = _Answers(torch.zeros(3, 2, 3, dtype=torch.int64))
+    module, input = build(model, index=index), rows()
+    _, hx = module(input)
+    before = seen(hx)
+    index.answer = answer
+    with pytest.raises(MemcoreError, match=f"index: {message}"):
+        module(input, hx)
+    assert all(map(torch.equal, seen(hx), before))
+
+
+@models
+def test_an_index_for_another_dtype_is_refused(model: Any) -> None:
+    module, input = build(model, dtype=torch.float32), rows().float()
+    hidden, memory, reads = module(input)[1]
+    wide = memory._replace(
+        memory=memory.memory.detach().to(torch.float64),
+        read_weights=memory.read_weights.double(),
+        write_weights=memory.write_weights.double(),
+    )
+    hidden = [tuple(part.double() for part in layer) for layer in hidden]
+    with pytest.raises(MemcoreError, match=r"index: expected one for memories of .*float64"):
+        module.double()(input.double(), (hidden, wide, reads.double()))
+
+
+@models
+def test_read_weights_that_are_yet_to_be_negated(model: Any) -> None:
+    module, input = build(model), rows()
+    hidden, memory, reads = module(input)[1]
+    weights = memory.read_weights.detach()
+    lazy = torch.complex(torch.zeros_like(weights), -weights).conj().imag
+    assert lazy.is_neg()
+    assert torch.equal(lazy, weights)
+    wanted, _ = module(input, (hidden, memory, reads))
+    found, _ = module(input, (hidden, memory._replace(read_weights=lazy), reads))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from memcore.persistent.versions import Buffers, Edited, Version, edit_together
+from memcore.persistent import versions as versions_module
+from memcore.persistent.versions import Buffers, Edited, Version, edit_together, under
 
 
 def content(version: Version) -> list[int]:
@@ -65,3 +69,51 @@ def test_nothing_is_noted_of_an_edit_that_fails() -> None:
     assert [content(one) for one in versions] == [[0, 0], [0, 0]]
     (newer,) = edit_together(versions[:1], lambda buffers: [set_to([0], 1, buffers[0])])
     assert content(newer) == [1, 0]
+
+
+@pytest.mark.parametrize("where", ["note", "superseded", "shorten", "sweep"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_edit_is_noted_whole_or_undone(
+    where: str, which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails after the buffers were edited, as where memory runs out."""
+    versions = [Version((torch.zeros(3),), lambda: (torch.zeros(3),)) for _ in range(2)]
+    noting, calls = getattr(versions_module._Store, where), []
+
+    def fail(self: Any, *given: Any) -> Any:
+        calls.append(self)
+        if len(calls) == which + 1:
+            raise MemoryError(where)
+        return noting(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(versions_module._Store, where, fail)
+        with pytest.raises(MemoryError, match=where):
+            edit_together(versions, lambda buffers: [set_to([0, 2], 4, own) for own in buffers])
+    assert [content(one) for one in versions] == [[0, 0, 0], [0, 0, 0]]
+    newer = edit_together(versions, lambda buffers: [set_to([1], 5, own) for own in buffers])
+    assert [content(one) for one in newer] == [[0, 5, 0], [0, 5, 0]]
+    assert [content(one) for one in versions] == [[0, 0, 0], [0, 0, 0]]
+    assert [content(one.copy()) for one in newer] == [[0, 5, 0], [0, 5, 0]]
+
+
+def test_one_order_of_locks() -> None:
+    """Taken by two threads in any order they are given, and let go of whatever happens."""
+    locks, order = [threading.Lock() for _ in range(3)], []
+
+    def work(own: list[Any]) -> None:
+        for _ in range(200):
+            under(own, lambda: order.append(all(lock.locked() for lock in locks)))
+
+    threads = [
+        threading.Thread(target=work, args=(own,), daemon=True) for own in (locks, locks[::-1])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(order) == 400
+    assert all(order)
+    with pytest.raises(ZeroDivisionError):
+        under(locks, lambda: 1 / 0)
+    assert not any(lock.locked() for lock in locks)
