@@ -152,7 +152,7 @@ class _Edit:
         self.touched: list[tuple[Tensor, Tensor, Tensor]] = []  # of each; where it is recorded
         self.done: Done | None = None
 
-    def change(self, buffers: list[Buffers]) -> list[Edited]:
+    def change(self, buffers: list[Buffers], edited: list[Edited]) -> None:
         """Run the forward kernel, and say what it touched."""
         segment, parts, recording, packed = self._call
         shared = segment.cells.shared
@@ -174,7 +174,7 @@ class _Edit:
         try:
             with torch.no_grad():
                 self.done = launched(segment, parts, recording, packed, self.journals)
-            return self._edited()
+            edited += self._edited()
         except BaseException:
             # An interrupt is told of after the kernel.
             for own, (rows, before) in zip(buffers, self._edited(), strict=True):

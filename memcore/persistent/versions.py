@@ -110,12 +110,13 @@ class Version:
         with self._lock:
             store = self._newest()
             lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
+            edited: list[Edited] = [(rows, lost)]
             try:
                 change(store.buffers, lost)
+                return _succeed([self], edited)[0]
             except BaseException:
-                put(store.buffers, rows, lost)
+                _undo([self], edited)
                 raise
-            return _succeed([self], [(rows, lost)])[0]
 
     def copy(self) -> Version:
         """An equal version with buffers and a history of its own."""
@@ -167,15 +168,16 @@ class Version:
 
 
 def edit_together(
-    versions: Sequence[Version], change: Callable[[list[Buffers]], list[Edited]]
+    versions: Sequence[Version], change: Callable[[list[Buffers], list[Edited]], None]
 ) -> list[Version]:
     """The versions after one edit of all in place, which says afterwards what it touched.
 
     Args:
         versions: of buffers of any number and kind. Where two share a history, the later one gets
             buffers of its own first.
-        change: is given the buffers of each, and returns for each the rows that it touched,
-            distinct, and what they held before. Where it raises, it has put all back.
+        change: is given the buffers of each and a list, to which it adds for each, when all is
+            done, the rows that it touched, distinct, and what they held before. Where it raises
+            before, it has put all back.
     """
     own: list[Version] = []
     for version in versions:
@@ -183,7 +185,13 @@ def edit_together(
         own.append(version.copy() if shared else version)
 
     def edit() -> list[Version]:
-        return _succeed(own, change([version._newest().buffers for version in own]))
+        edited: list[Edited] = []
+        try:
+            change([version._newest().buffers for version in own], edited)
+            return _succeed(own, edited)
+        except BaseException:
+            _undo(own, edited)
+            raise
 
     return under([version._lock for version in own], edit)
 
@@ -204,29 +212,31 @@ def under(locks: Sequence[AbstractContextManager[Any]], function: Callable[[], S
 
 
 def _succeed(versions: Sequence[Version], edited: Sequence[Edited]) -> list[Version]:
-    """The versions after edits that were made; where noting them fails, they are undone."""
+    """The versions after edits that were made. What fails on the way is to be undone."""
     nodes = [version._node for version in versions]
-    try:
-        newer = [_Node(node.owned()) for node in nodes]
-        made = [
-            Version.__new__(Version)._own(node, version._lock, version.rows)
-            for node, version in zip(newer, versions, strict=True)
-        ]
-        for node, successor, (rows, lost) in zip(nodes, newer, edited, strict=True):
-            successor.owned().note(rows)
-            node.precede(successor, rows, lost)
-    except BaseException:
-        for node, (rows, lost) in zip(nodes, edited, strict=True):
-            if node.store is not None:
-                put(node.store.buffers, rows, lost)
-                node.keep(node.store)
-        raise
+    newer = [_Node(node.owned()) for node in nodes]
+    made = [
+        Version.__new__(Version)._own(node, version._lock, version.rows)
+        for node, version in zip(newer, versions, strict=True)
+    ]
+    for node, successor, (rows, lost) in zip(nodes, newer, edited, strict=True):
+        successor.owned().note(rows)
+        node.precede(successor, rows, lost)
     for node, successor in zip(nodes, newer, strict=True):
         store = successor.owned()
         store.superseded(node)
         store.shorten()
         store.sweep()
     return made
+
+
+def _undo(versions: Sequence[Version], edited: Sequence[Edited]) -> None:
+    """Put back what was edited of the versions that were not succeeded."""
+    for version, (rows, lost) in zip(versions, edited, strict=False):
+        node = version._node
+        if node.store is not None:
+            put(node.store.buffers, rows, lost)
+            node.keep(node.store)
 
 
 class _Node:
@@ -262,7 +272,11 @@ class _Node:
         store, rows = newer.owned(), self.rows
         assert rows is not None
         lost = tuple(buffer.index_select(0, rows) for buffer in store.buffers)
-        put(store.buffers, rows, self.lost)
+        try:
+            put(store.buffers, rows, self.lost)
+        except BaseException:
+            put(store.buffers, rows, lost)
+            raise
         newer.store, newer.newer, newer.rows, newer.lost = None, self, rows, lost
         self.keep(store)
         store.superseded(newer)

@@ -25,11 +25,20 @@ def set_to(rows: list[int], value: int, buffers: Buffers) -> Edited:
     return index, lost
 
 
+def all_to(rows: list[int], value: int) -> Any:
+    def change(buffers: list[Buffers], edited: list[Edited]) -> None:
+        edited += [set_to(rows, value, own) for own in buffers]
+
+    return change
+
+
 def test_all_are_edited_and_the_old_stay() -> None:
     versions = [Version((torch.zeros(4),)), Version((torch.zeros(3), torch.ones(3)))]
     newer = edit_together(
         versions,
-        lambda buffers: [set_to([1, 3], 7, buffers[0]), set_to([2], 8, buffers[1])],
+        lambda buffers, edited: edited.extend(
+            [set_to([1, 3], 7, buffers[0]), set_to([2], 8, buffers[1])]
+        ),
     )
     assert [content(one) for one in newer] == [[0, 7, 0, 7], [0, 0, 8]]
     assert [content(one) for one in versions] == [[0, 0, 0, 0], [0, 0, 0]]
@@ -48,9 +57,9 @@ def test_two_of_one_history_get_buffers_each() -> None:
     second = first.edit(torch.tensor([0]), first_is_five)
     seen: list[Tensor] = []
 
-    def change(buffers: list[Buffers]) -> list[Edited]:
+    def change(buffers: list[Buffers], edited: list[Edited]) -> None:
         seen.extend(own[0] for own in buffers)
-        return [set_to([1], value, own) for value, own in zip((1, 2, 3), buffers, strict=True)]
+        edited += [set_to([1], value, own) for value, own in zip((1, 2, 3), buffers, strict=True)]
 
     newer = edit_together([first, second, first], change)
     assert len({one.data_ptr() for one in seen}) == 3
@@ -61,13 +70,13 @@ def test_two_of_one_history_get_buffers_each() -> None:
 def test_nothing_is_noted_of_an_edit_that_fails() -> None:
     versions = [Version((torch.zeros(2),)), Version((torch.zeros(2),))]
 
-    def change(_: list[Buffers]) -> list[Edited]:
+    def change(_: list[Buffers], __: list[Edited]) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         edit_together(versions, change)
     assert [content(one) for one in versions] == [[0, 0], [0, 0]]
-    (newer,) = edit_together(versions[:1], lambda buffers: [set_to([0], 1, buffers[0])])
+    (newer,) = edit_together(versions[:1], all_to([0], 1))
     assert content(newer) == [1, 0]
 
 
@@ -89,9 +98,9 @@ def test_an_edit_is_noted_whole_or_undone(
     with monkeypatch.context() as patched:
         patched.setattr(versions_module._Store, where, fail)
         with pytest.raises(MemoryError, match=where):
-            edit_together(versions, lambda buffers: [set_to([0, 2], 4, own) for own in buffers])
+            edit_together(versions, all_to([0, 2], 4))
     assert [content(one) for one in versions] == [[0, 0, 0], [0, 0, 0]]
-    newer = edit_together(versions, lambda buffers: [set_to([1], 5, own) for own in buffers])
+    newer = edit_together(versions, all_to([1], 5))
     assert [content(one) for one in newer] == [[0, 5, 0], [0, 5, 0]]
     assert [content(one) for one in versions] == [[0, 0, 0], [0, 0, 0]]
     assert [content(one.copy()) for one in newer] == [[0, 5, 0], [0, 5, 0]]
