@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from memcore.backends import numba_is_missing
 from memcore.index.exact import AllRowsIndex, WrittenRowsIndex, exact_index
 from memcore.index.faiss import FaissIndex
 from memcore.index.flann import FlannIndex
@@ -18,11 +19,15 @@ from memcore.persistent.rows import RowMemory
 
 __all__ = ["AutoIndex"]
 
-# Rows of an example from which the other is faster than exact search. A step of SAM (17 rows of 32
-# updated, 4 keys) in ms on 2 cores, exact, FAISS and FLANN: of one example 0.33, 0.48, 0.64 at 4096
-# rows, 0.41, 0.45, 0.78 at 8192, 0.86, 0.57, 1.6 at 16384, 1.6, 0.48, 1.0 at 32768; of eight 2.5,
-# 1.2, 4.2 at 4096 and 3.6, 1.0, 5.2 at 8192 (tests/benchmarks/index.py).
-BREAK_EVEN = {"faiss": 8192, "flann": 32768}
+# Rows of an example from which the other is faster than exact search. By NumPy, a step of SAM (17
+# rows of 32 updated, 4 keys) in ms on 2 cores, exact, FAISS and FLANN: of one example 0.33, 0.48,
+# 0.64 at 4096 rows, 0.41, 0.45, 0.78 at 8192, 0.86, 0.57, 1.6 at 16384, 1.6, 0.48, 1.0 at 32768; of
+# eight 2.5, 1.2, 4.2 at 4096 and 3.6, 1.0, 5.2 at 8192 (tests/benchmarks/index.py). Where kernels
+# search, a training step of one example 0.53, 2.0, 1.7 at 4096 rows, 0.94, 2.0, 2.0 at 32768, and
+# 1.5, 2.4 at 65536, 2.8, 2.5 at 131072 (exact and FAISS); of eight 4.9, 6.8 at 65536.
+BREAK_EVEN = (
+    {"faiss": 8192, "flann": 32768} if numba_is_missing() else {"faiss": 131_072, "flann": 131_072}
+)
 MAKE: dict[str, Callable[..., FaissIndex | FlannIndex]] = {
     "faiss": FaissIndex,
     "flann": FlannIndex,
@@ -30,7 +35,9 @@ MAKE: dict[str, Callable[..., FaissIndex | FlannIndex]] = {
 
 
 class AutoIndex:
-    """Exact search; on a CPU, from some thousand rows of an example on, FAISS, else FLANN.
+    """Exact search; on a CPU, from many rows of an example on, FAISS, else FLANN.
+
+    From 8,192 rows (FLANN: 32,768), or 131,072 where numba is installed, which searches faster.
 
     FLANN where FAISS is not installed, and exact search for ever where neither is, or on another
     device. FAISS and FLANN are imported when first needed.

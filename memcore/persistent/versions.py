@@ -201,14 +201,16 @@ def under(locks: Sequence[AbstractContextManager[Any]], function: Callable[[], S
 
     An interrupt may come at any time: only the ``with`` of a lock itself never loses one.
     """
+    return _inside(sorted(locks, key=id), function)
 
-    def inside(rest: Sequence[AbstractContextManager[Any]]) -> Seen:
-        if not rest:
-            return function()
-        with rest[0]:
-            return inside(rest[1:])
 
-    return inside(sorted(locks, key=id))
+def _inside(locks: Sequence[AbstractContextManager[Any]], function: Callable[[], Seen]) -> Seen:
+    # Not within the function above: one that calls itself there would be a cycle, which would keep
+    # old versions, and all that they hold, until garbage is collected.
+    if not locks:
+        return function()
+    with locks[0]:
+        return _inside(locks[1:], function)
 
 
 def _succeed(versions: Sequence[Version], edited: Sequence[Edited]) -> list[Version]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 pytest.importorskip("numba")
 
 from memcore import MemcoreError, RowMemory, SparseWrite, sam, sdnc, sparse_state
+from memcore.index import AllRowsIndex
 from memcore.kernels import layout, pages, segment
 from memcore.kernels.sparse_states import Journal
 from torch_adapters import SAM, SDNC, select_state
@@ -340,6 +343,27 @@ def test_what_is_kept_for_backward_does_not_know_the_slots(model: Any) -> None:
         del output
     assert abs(kept[0] - kept[1]) < 0.02 * kept[0]
     assert kept[1] < 1 << 20
+
+
+@models
+@pytest.mark.parametrize("index", ["exact", "auto", AllRowsIndex(3, N, W, dtype=torch.float64)])
+def test_what_nobody_holds_is_freed_at_once(model: Any, index: Any) -> None:
+    """Without waiting for garbage to be collected, which would keep old versions and their rows."""
+    module, input = build(model, index=index), rows()
+    _, hx = module(input)
+    gc.collect()
+    gc.disable()
+    try:
+        memories = [weakref.ref(hx[1].memory.version)]
+        for _ in range(3):
+            output, hx = module(input, hx)
+            memories.append(weakref.ref(hx[1].memory.version))
+        assert [memory() is None for memory in memories] == [True, True, True, False]
+        output.sum().backward()
+        del output, hx
+        assert memories[-1]() is None
+    finally:
+        gc.enable()
 
 
 @models
