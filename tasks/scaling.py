@@ -220,7 +220,7 @@ def _draw(path: Path, rows: list[Row], where: str) -> None:
     except ImportError:
         print("no figure: matplotlib is not installed (pip install 'memcore[viz]')")
         return
-    figure = Figure(figsize=(11, 5), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 5.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     figure.suptitle(f"A training step against the number of slots\n{where}", fontsize="medium")
     left, right = figure.subplots(1, 2)
@@ -242,7 +242,7 @@ def _draw(path: Path, rows: list[Row], where: str) -> None:
         axis.set_xlabel("slots")
         axis.set_ylabel(what)
         axis.grid(alpha=0.3)
-    left.legend(fontsize="x-small")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=110)
     print(f"figure: {path}")
 
