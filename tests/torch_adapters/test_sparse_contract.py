@@ -350,7 +350,7 @@ def test_what_is_kept_for_backward_does_not_know_the_slots(model: Any) -> None:
 def test_what_nobody_holds_is_freed_at_once(model: Any, index: Any) -> None:
     """Without waiting for garbage to be collected, which would keep old versions and their rows."""
     module, input = build(model, index=index), rows()
-    _, hx = module(input)
+    output, hx = module(input)
     gc.collect()
     gc.disable()
     try:
