@@ -10,7 +10,7 @@ from torch import Tensor
 from memcore.backends import check_backend, why_not_numba
 from memcore.errors import MemcoreError, check_tensor
 
-__all__ = ["batched_step", "check_vectors", "unchecked"]
+__all__ = ["batched_step", "check_vectors"]
 
 State = TypeVar("State", bound=Any)
 
@@ -44,13 +44,13 @@ def batched_step(
         return plain(state, vectors)
     reason = why_not_numba([vectors, state.read_weights])
     if reason is None:
-        return unchecked(state, vectors, temporal_reads)
+        return _by_kernels(state, vectors, temporal_reads)
     if backend == "numba":
         raise MemcoreError(f"backend: expected what the kernels take for 'numba', but {reason}")
     return plain(state, vectors)
 
 
-def unchecked(state: State, vectors: Tensor, temporal_reads: int) -> tuple[Tensor, State]:
+def _by_kernels(state: State, vectors: Tensor, temporal_reads: int) -> tuple[Tensor, State]:
     """The step by kernels."""
     from memcore.kernels import kinds, sparse_segment
     from memcore.kernels.parts import Cells, Memory, Parts, Segment

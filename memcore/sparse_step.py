@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from memcore.errors import check_tensor
+from memcore.persistent.buffers import array
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory, SparseWrite
-from memcore.persistent.versions import array
 from memcore.sparse_access import sparse_write_weighting
 
 __all__ = ["access", "check_interface", "write"]

@@ -99,7 +99,10 @@ class RowTable:
         batch, capacity, width = self._rows.shape
         if places > capacity:
             more = max(places - capacity, capacity, 64)
-            rows = np.zeros((batch, more, width), self._rows.dtype)
-            self._rows = np.concatenate([self._rows, rows], 1)
+            # Zeros that nobody touches take no memory: kernels ask for more room than they use.
+            rows = np.zeros((batch, capacity + more, width), self._rows.dtype)
+            used = min(self.most, capacity)
+            rows[:, :used] = self._rows[:, :used]
+            self._rows = rows
             names = np.full((batch, more), NOTHING, np.int64)
             self._names = np.concatenate([self._names, names], 1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memcore.numerics import NORM_EPSILON, safe_norm
-from memcore.persistent.versions import lazy_zeros
+from memcore.persistent.buffers import lazy_zeros
 
 __all__ = [
     "NOTHING",

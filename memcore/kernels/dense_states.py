@@ -25,7 +25,7 @@ def _stride(layout: Layout) -> int:
 
 
 def tell_forward(
-    layout: Layout, given: Sequence[Sequence[Any]], recording: bool, _: Any
+    layout: Layout, given: Sequence[Sequence[Any]], _: Any
 ) -> tuple[list[list[Any]], list[Tensor]]:
     """Tell of the states given and of those to be made: these, and what backward needs."""
     states, own = _new_states(layout, given), layout.segment.memory.kind.links
@@ -34,19 +34,14 @@ def tell_forward(
     kept: list[Tensor] = []
     for memory, state in enumerate(given):
         at = layout.memory_at(memory)
-        tape = layout.tape(layout.examples, layout.kept_steps, layout.record)
-        shape = (layout.examples, layout.kept_steps, layout.order)
-        orders = torch.empty(shape, dtype=torch.int32, device="cpu")
-        layout.tell(at + plan.TAPE, tape)
-        layout.tell(at + plan.ORDERS, orders)
-        kept += [tape, orders]
+        kept += layout.memory_tapes(memory)
         if own is not None:
             square = (layout.padded, layout.padded)
             links, last = _squared(layout, state[own]), layout.new(layout.examples, *square)
             layout.tell(at + plan.LINKS_IN, links)
             layout.tell(at + plan.LINKS, last)
             states[memory][own] = last
-            if recording:
+            if layout.recording:
                 count = (layout.memory_steps - 1) // stride
                 marks = layout.tape(layout.examples, count, *square)
                 layout.tell(at + plan.LINK_MARKS, marks)

@@ -109,6 +109,15 @@ class Layout:
         """Memory that the kernel fills, and that is freed only after backward."""
         return new_tape(shape, self.dtype)
 
+    def memory_tapes(self, memory: int) -> list[Tensor]:
+        """A memory's records and, int32, the whole numbers that each step keeps; told of."""
+        tape = self.tape(self.examples, self.kept_steps, self.record)
+        shape = (self.examples, self.kept_steps, self.order)
+        orders = torch.empty(shape, dtype=torch.int32, device="cpu")
+        self.tell(self.memory_at(memory) + plan.TAPE, tape)
+        self.tell(self.memory_at(memory) + plan.ORDERS, orders)
+        return [tape, orders]
+
     def memory_at(self, memory: int) -> int:
         """Where a memory's block begins."""
         return self._memories_at + memory * plan.MEMORY_SIZE

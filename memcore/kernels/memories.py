@@ -14,28 +14,9 @@ from memcore.kernels.content import inverse_norms
 from memcore.kernels.lanes import floats_at, int32s_at, int64s_at, part
 from memcore.kernels.links import links_forward
 from memcore.kernels.records import enter_memory, enter_rows, leave_memory, leave_rows
-from memcore.kernels.sizes import Sizes
+from memcore.kernels.told import ANYTHING, places, sizes_of
 
 __all__ = ["DAM_BACKWARD", "DAM_FORWARD", "DNC_BACKWARD", "DNC_FORWARD"]
-
-ANYTHING = 1 << 40  # the length of an array whose length nobody asks for
-
-
-@kernel
-def _sizes(told):
-    return Sizes(
-        told[plan.SLOTS], told[plan.PADDED], told[plan.WORDS], told[plan.HEADS],
-        told[plan.INTERFACE], told[plan.READS], told[plan.TEMPORAL],
-    )  # fmt: skip
-
-
-@kernel
-def _places(told, example, step):
-    """Which records of the tape are those before and after a step, counted over all examples."""
-    if told[plan.RECORDING] != 0:
-        first = example * (told[plan.MEMORY_STEPS] + 1)
-        return first + step, first + step + 1
-    return 2 * example + step % 2, 2 * example + (step + 1) % 2
 
 
 @kernel
@@ -69,11 +50,11 @@ def _leave_dnc(told, at, example, record, sizes, zero):
 
 @joined
 def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero):
-    sizes, order, stride = _sizes(told), told[plan.ORDER], told[plan.STRIDE]
+    sizes, order, stride = sizes_of(told), told[plan.ORDER], told[plan.STRIDE]
     recording, steps = told[plan.RECORDING] != 0, told[plan.MEMORY_STEPS]
     tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
     orders = int32s_at(told[at + plan.ORDERS], ANYTHING)
-    here, there = _places(told, example, step)
+    here, there = places(told, example, step)
     before = dnc.fields(tape, here * told[plan.RECORD], sizes)
     if what == plan.BEGIN:
         _enter_dnc(told, at + plan.STATE_IN, example, before, sizes, zero)
@@ -107,7 +88,7 @@ def _links_before(told, at, example, step, tape, target, sizes, zero):
     last, record = step // told[plan.STRIDE] * told[plan.STRIDE], told[plan.RECORD]
     links, nothing = _kept_links(told, at, example, last, zero), part(tape, 0, 0)
     for made in range(last, step):
-        here, there = _places(told, example, made)
+        here, there = places(told, example, made)
         old, new = dnc.fields(tape, here * record, sizes), dnc.fields(tape, there * record, sizes)
         links_forward(
             links, target, new.write_weights, old.precedence, old.read_weights, nothing, nothing,
@@ -119,7 +100,7 @@ def _links_before(told, at, example, step, tape, target, sizes, zero):
 
 @joined
 def _dnc_backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
-    sizes, order, record = _sizes(told), told[plan.ORDER], told[plan.RECORD]
+    sizes, order, record = sizes_of(told), told[plan.ORDER], told[plan.RECORD]
     gradient = dnc.fields(floats_at(d_state, ANYTHING, zero), 0, sizes)
     if what == plan.BEGIN:
         _enter_dnc(told, at + plan.D_STATE_IN, example, gradient, sizes, zero)
@@ -128,7 +109,7 @@ def _dnc_backward(told, what, at, example, step, d_reads, d_vector, work, d_stat
     else:
         tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
         orders = int32s_at(told[at + plan.ORDERS], ANYTHING)
-        here, there = _places(told, example, step)
+        here, there = places(told, example, step)
         square = sizes.padded * sizes.padded
         d_links = floats_at(told[at + plan.D_LINKS], ANYTHING, zero)
         space = floats_at(work, told[plan.WORK], zero)
@@ -163,10 +144,10 @@ def _leave_dam(told, at, example, record, sizes, zero):
 
 @joined
 def _dam_forward(told, what, at, example, step, vector, reads, scratch, _, zero):
-    sizes = _sizes(told)
+    sizes = sizes_of(told)
     tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
     chosen = int32s_at(told[at + plan.ORDERS], ANYTHING)
-    here, there = _places(told, example, step)
+    here, there = places(told, example, step)
     before = dam.fields(tape, here * told[plan.RECORD], sizes)
     if what == plan.BEGIN:
         _enter_dam(told, at + plan.STATE_IN, example, before, sizes, zero)
@@ -183,7 +164,7 @@ def _dam_forward(told, what, at, example, step, vector, reads, scratch, _, zero)
 
 @joined
 def _dam_backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
-    sizes, record = _sizes(told), told[plan.RECORD]
+    sizes, record = sizes_of(told), told[plan.RECORD]
     gradient = dam.fields(floats_at(d_state, ANYTHING, zero), 0, sizes)
     if what == plan.BEGIN:
         _enter_dam(told, at + plan.D_STATE_IN, example, gradient, sizes, zero)
@@ -191,7 +172,7 @@ def _dam_backward(told, what, at, example, step, d_reads, d_vector, work, d_stat
         _leave_dam(told, at + plan.D_STATE_OUT, example, gradient, sizes, zero)
     else:
         tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
-        here, there = _places(told, example, step)
+        here, there = places(told, example, step)
         dam.backward(
             dam.fields(tape, here * record, sizes), dam.fields(tape, there * record, sizes),
             part(int32s_at(told[at + plan.ORDERS], ANYTHING), there, 1),

@@ -110,7 +110,7 @@ def launched(
         layout.tell_weights(parts, False, packed)
     else:
         layout.tell(plan.INPUTS, parts.inputs.contiguous())
-    states, of_memories = _host(segment).tell_forward(layout, parts.states, recording, opened)
+    states, of_memories = _host(segment).tell_forward(layout, parts.states, opened)
     entry, told = FORWARD[layout.itemsize], layout.told(kind.forward[layout.itemsize].address)
     if kind.sparse and sparse_states.asks_index(opened):
         for told[plan.HALF], told[plan.TIME], told[plan.LAYER] in sparse_states.halves(

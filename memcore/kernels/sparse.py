@@ -31,7 +31,6 @@ __all__ = [
     "order_size",
     "read",
     "record_size",
-    "visible",
     "work_size",
     "write",
 ]
@@ -58,8 +57,8 @@ class SparseRecord(NamedTuple):
 
 
 @inlined
-def visible(sizes: Sizes):
-    """V, the slots that a head reads."""
+def _seen(sizes: Sizes):
+    """V, the slots that a head reads; as `_visible` for kernels."""
     return sizes.reads + 2 * sizes.temporal
 
 
@@ -98,12 +97,8 @@ def keys_at(sizes: Sizes) -> int:
 @kernel
 def fields(tape, at, sizes: Sizes):
     """The fields of the record that begins at ``tape[at]``."""
-    heads, reads, padded, seen = (
-        sizes.heads,
-        sizes.heads * sizes.reads,
-        sizes.padded,
-        visible(sizes),
-    )
+    heads, padded, seen = sizes.heads, sizes.padded, _seen(sizes)
+    reads = heads * sizes.reads
     temporal = 2 * heads * sizes.temporal
     read_weights = part(tape, at, heads * seen)
     at += heads * seen
@@ -165,7 +160,7 @@ def _copy_from(source, at, target, count):
 @kernel
 def slots_written(before: SparseRecord, after: SparseRecord, weights, sizes: Sizes):
     """The weights ``[R·V + 1]`` of a step's write: to the slots read, to the least recent."""
-    count = sizes.heads * visible(sizes)
+    count = sizes.heads * _seen(sizes)
     to_read = after.gates[0] * after.gates[1]
     share = to_read / sizes.heads
     for j in range(count):
@@ -184,7 +179,7 @@ def write(
     to that of the row erased, ``slots`` and ``weights`` [R·V + 1] to what is written, and in
     ``index`` [R·V] the slots found by following the links. ``mass`` is 0 for all rows before.
     """
-    seen, near, temporal = visible(sizes), sizes.reads, sizes.temporal
+    seen, near, temporal = _seen(sizes), sizes.reads, sizes.temporal
     count = sizes.heads * seen
     _activate(vector, after, sizes)
     slots_written(before, after, weights, sizes)
@@ -214,7 +209,7 @@ def write(
 @kernel
 def find(after: SparseRecord, rows: Rows, table: Table, slots, found, sizes: Sizes):
     """Between the halves: bring the table of exact search up to date, and search it."""
-    for j in range(sizes.heads * visible(sizes) + 1):
+    for j in range(sizes.heads * _seen(sizes) + 1):
         update(table, rows, slots[j], sizes.padded, sizes.reads, sizes.slots)
     search(table, after.keys, sizes.heads, sizes.padded, sizes.reads, found)
 
@@ -228,8 +223,8 @@ def read(
 
     ``numbers`` is set to those of the rows read; ``mass`` is 0 for all rows after.
     """
-    heads, padded, seen = sizes.heads, sizes.padded, visible(sizes)
-    near, temporal, count = sizes.reads, sizes.temporal, heads * visible(sizes)
+    heads, padded, seen = sizes.heads, sizes.padded, _seen(sizes)
+    near, temporal, count = sizes.reads, sizes.temporal, heads * _seen(sizes)
     fill(reads, 0, heads * sizes.words, 0.0)
     for head in range(heads):
         first = head * seen
@@ -254,7 +249,7 @@ def read(
 @kernel
 def _weigh(record: SparseRecord, head, sizes: Sizes):
     """A head's weights, by content and, with links, in time."""
-    near, temporal, padded, seen = sizes.reads, sizes.temporal, sizes.padded, visible(sizes)
+    near, temporal, padded, seen = sizes.reads, sizes.temporal, sizes.padded, _seen(sizes)
     strength, first = record.strengths[head], head * near
     top = -math.inf
     for k in range(near):
@@ -302,8 +297,8 @@ def backward(
     ``d_weights`` [R·V] is that of the read weights, ``d_written`` [R·V + 1] that of the write
     weights, or empty; ``d_rows`` [rows touched, P] that of the memory.
     """
-    heads, words, padded, seen = sizes.heads, sizes.words, sizes.padded, visible(sizes)
-    near, temporal, count = sizes.reads, sizes.temporal, heads * visible(sizes)
+    heads, words, padded, seen = sizes.heads, sizes.words, sizes.padded, _seen(sizes)
+    near, temporal, count = sizes.reads, sizes.temporal, heads * _seen(sizes)
     d_read, d_content = part(work, 0, padded), part(work, padded, near)
     d_key = part(work, 2 * seen + padded, padded)
     fill(d_interface, 0, sizes.interface, 0.0)
@@ -348,7 +343,7 @@ def backward(
 @kernel
 def _modes_backward(record: SparseRecord, head, d_weights, d_content, d_interface, sizes: Sizes):
     """From the gradient of a head's weights to those of its modes and of its content weighting."""
-    near, temporal, begin = sizes.reads, sizes.temporal, head * visible(sizes)
+    near, temporal, begin = sizes.reads, sizes.temporal, head * _seen(sizes)
     backward, content, forward = 0.0, 0.0, 0.0
     for k in range(temporal):
         at = 2 * head * temporal + k
@@ -373,7 +368,7 @@ def _write_backward(
     d_interface, d_add, sizes: Sizes,
 ):  # fmt: skip
     """From the gradient of the memory after the write to that before it."""
-    count, padded = sizes.heads * visible(sizes), sizes.padded
+    count, padded = sizes.heads * _seen(sizes), sizes.padded
     write_gate, interpolation = after.gates[0], after.gates[1]
     to_read = write_gate * interpolation
     share, along, d_least = to_read / sizes.heads, 0.0, 0.0

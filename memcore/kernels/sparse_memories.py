@@ -13,27 +13,9 @@ from memcore.kernels.recency import Times
 from memcore.kernels.sizes import Sizes
 from memcore.kernels.sparse_links import Links
 from memcore.kernels.sparse_rows import Rows, Table, begin_free, touch
+from memcore.kernels.told import ANYTHING, places, sizes_of
 
 __all__ = ["BACKWARD", "FORWARD"]
-
-ANYTHING = 1 << 40  # the length of an array whose length nobody asks for
-
-
-@kernel
-def _sizes(told):
-    return Sizes(
-        told[plan.SLOTS], told[plan.PADDED], told[plan.WORDS], told[plan.HEADS],
-        told[plan.INTERFACE], told[plan.READS], told[plan.TEMPORAL],
-    )  # fmt: skip
-
-
-@kernel
-def _places(told, example, step):
-    """Which records of the tape are those before and after a step, counted over all examples."""
-    if told[plan.RECORDING] != 0:
-        first = example * (told[plan.MEMORY_STEPS] + 1)
-        return first + step, first + step + 1
-    return 2 * example + step % 2, 2 * example + (step + 1) % 2
 
 
 @kernel
@@ -163,13 +145,13 @@ def _links(told, at, example, counts, sizes: Sizes, zero):
 
 @joined
 def _forward(told, what, at, example, step, vector, reads, scratch, _, zero):
-    sizes, order, record = _sizes(told), told[plan.ORDER], told[plan.RECORD]
+    sizes, order, record = sizes_of(told), told[plan.ORDER], told[plan.RECORD]
     counts = _counts(told, at, example)
     rows = _rows(told, at, example, counts, sizes, zero)
     table = _table(told, at, example, counts, sizes, zero)
     tape = floats_at(told[at + sparse_plan.TAPE], ANYTHING, zero)
     numbers = int32s_at(told[at + sparse_plan.NUMBERS], ANYTHING)
-    here, there = _places(told, example, step)
+    here, there = places(told, example, step)
     count = order - 1
     before = sparse.fields(tape, here * record, sizes)
     index = part(int64s_at(told[at + sparse_plan.VISIBLE], ANYTHING), example * count, count)
@@ -241,7 +223,7 @@ def _end(told, at, example, step, record, index, table, counts, sizes: Sizes, ze
 
 @joined
 def _backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
-    sizes, order, record = _sizes(told), told[plan.ORDER], told[plan.RECORD]
+    sizes, order, record = sizes_of(told), told[plan.ORDER], told[plan.RECORD]
     count = order - 1
     d_weights = floats_at(d_state, count, zero)
     if what == plan.BEGIN:
@@ -258,7 +240,7 @@ def _backward(told, what, at, example, step, d_reads, d_vector, work, d_state, z
     else:
         tape = floats_at(told[at + sparse_plan.TAPE], ANYTHING, zero)
         numbers = int32s_at(told[at + sparse_plan.NUMBERS], ANYTHING)
-        here, there = _places(told, example, step)
+        here, there = places(told, example, step)
         written = (
             step == told[plan.MEMORY_STEPS] - 1 and told[at + sparse_plan.D_WRITE_WEIGHTS] != 0
         )

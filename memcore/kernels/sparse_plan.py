@@ -14,8 +14,8 @@ from memcore.kernels import plan
 __all__: list[str] = []
 
 _place = count()
-TAPE = next(_place)  # [B, S + 1, RECORD], or [B, 2, RECORD] where nothing is recorded
-NUMBERS = next(_place)  # int32, [B, S + 1, ORDER], or [B, 2, ORDER]
+TAPE, NUMBERS = next(_place), next(_place)  # as TAPE and ORDERS there
+assert (TAPE, NUMBERS) == (plan.TAPE, plan.ORDERS)
 READ_INDEX, READ_WEIGHTS = next(_place), next(_place)  # int64 and floats, [B, R, V], given
 READ_INDEX_OUT, READ_WEIGHTS_OUT = next(_place), next(_place)
 WRITE_INDEX_OUT, WRITE_WEIGHTS_OUT = next(_place), next(_place)  # [B, J], at each step

@@ -9,7 +9,7 @@ partial backward passes to be right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,9 +21,12 @@ from memcore.kernels.layout import Packed
 from memcore.kernels.parts import Parts, Result, Segment
 from memcore.kernels.segment import Done, collected, launched, recorded, resolved
 from memcore.kernels.sparse_states import Journal
-from memcore.persistent.versions import Buffers, Edited, Version, edit_together, put
+from memcore.persistent.buffers import Buffers, put
+from memcore.persistent.versions import Edited, Version, edit_together
 
 __all__ = ["run"]
+
+Touched: TypeAlias = "tuple[Tensor, Tensor, Tensor]"  # as `Journal.touched` has it
 
 
 def _table_of(mirror: Mirror) -> WrittenRowsIndex | None:
@@ -73,10 +76,12 @@ def run(
         [state.index for state in states], [state.memory for state in states], edited
     )
     assert edit.done is not None
+    touched: list[Touched] = []
     if not recording:
         result = collected(segment, edit.done)
     else:
-        result = _recorded(segment, edit, flat, states, packed)
+        touched = [journal.touched() for journal in edit.journals]
+        result = _recorded(segment, edit.done, touched, flat, states, packed)
     after = []
     for place, (state, journal, mirror) in enumerate(
         zip(states, edit.journals, mirrors, strict=True)
@@ -85,8 +90,8 @@ def run(
         read_weights, write_weights, rows = result.states[place]
         memory = memories[place]
         if recording:
-            touched, written, _ = edit.touched[place]
-            memory = state.memory.rewritten(own[0], touched[written], rows)
+            every, written, _ = touched[place]
+            memory = state.memory.rewritten(own[0], every[written], rows)
         state = state._replace(
             memory=memory,
             read_index=journal.read_index,
@@ -104,18 +109,20 @@ def run(
 
 
 def _recorded(
-    segment: Segment, edit: _Edit, flat: Sequence[Any], states: Sequence[Any], packed: Packed
+    segment: Segment,
+    done: Done,
+    touched: Sequence[Touched],
+    flat: Sequence[Any],
+    states: Sequence[Any],
+    packed: Packed,
 ) -> Result:
     """The result, with the history of the rows before."""
-    done, given, made = edit.done, [], []
-    edit.touched = [journal.touched() for journal in edit.journals]
-    assert done is not None
+    given, made = [], []
     of_memories: list[Tensor] = []
-    for place, state in enumerate(states):
-        touched, written, begins = edit.touched[place]
+    for place, (state, (every, written, begins)) in enumerate(zip(states, touched, strict=True)):
         width = state.memory.shape[2]
         # Autograd asks for their shape only.
-        before = state.memory.recorded(touched, flat[0].new_zeros(len(touched), width))
+        before = state.memory.recorded(every, flat[0].new_zeros(len(every), width))
         given.append((state.read_weights, before))
         read_weights, write_weights, _ = done.states[place]
         made.append([read_weights, write_weights, flat[0].new_zeros(len(written), width)])
@@ -149,7 +156,6 @@ class _Edit:
                 self.versions.append(state.links.version)
         self.each = len(self.versions) // len(states)
         self.journals: list[Journal] = []
-        self.touched: list[tuple[Tensor, Tensor, Tensor]] = []  # of each; where it is recorded
         self.done: Done | None = None
 
     def change(self, buffers: list[Buffers], edited: list[Edited]) -> None:

@@ -20,27 +20,22 @@ from memcore.kernels import plan as numbers
 from memcore.kernels import sparse_plan as plan
 from memcore.kernels.layout import Layout
 from memcore.kernels.sparse import keys_at
-from memcore.persistent.versions import Buffers, Edited
+from memcore.persistent.buffers import Buffers
+from memcore.persistent.versions import Edited
 
 __all__ = ["Journal", "asks_index", "finish", "halves", "tell_backward", "tell_forward"]
 
 
 def tell_forward(
-    layout: Layout, given: Sequence[Sequence[Any]], recording: bool, opened: Sequence[Journal]
+    layout: Layout, given: Sequence[Sequence[Any]], opened: Sequence[Journal]
 ) -> tuple[list[list[Any]], list[Tensor]]:
     """Tell of the states that are open: what is made of them, and what backward needs."""
     states: list[list[Any]] = []
     kept: list[Tensor] = []
     for memory, journal in enumerate(opened):
-        at = layout.memory_at(memory)
-        tape = layout.tape(layout.examples, layout.kept_steps, layout.record)
-        shape = (layout.examples, layout.kept_steps, layout.order)
-        numbers = torch.empty(shape, dtype=torch.int32, device="cpu")
-        layout.tell(at + plan.TAPE, tape)
-        layout.tell(at + plan.NUMBERS, numbers)
-        journal.tell(layout, at)
+        kept += layout.memory_tapes(memory)
+        journal.tell(layout, layout.memory_at(memory))
         states.append([journal.read_weights, journal.write_weights, None])
-        kept += [tape, numbers]
     return states, kept
 
 
@@ -251,16 +246,21 @@ class Journal:
         Args:
             keys: ``[B, R, W]``.
         """
-        memory, slots = self.state.memory, self.write_index
+        # Copies: an index of one's own may keep what it is given.
+        memory, slots, keys = self.state.memory, self.write_index.clone(), keys.clone()
         flat = (slots + memory.offsets).flatten()
         rows = self.buffers[0][0].index_select(0, flat).view(*slots.shape, -1)
         self.index.update(slots, rows, memory.examples)
         found = self.index.search(keys, self.found.shape[2], memory.examples)
         # Kernels check no bounds, and an index may be anybody's.
-        if found.shape != self.found.shape or found.dtype.is_floating_point:
+        if not isinstance(found, Tensor):
+            raise TypeError(
+                f"index: expected a torch.Tensor from its search, got {type(found).__name__}"
+            )
+        if found.shape != self.found.shape or found.dtype != torch.int64:
             raise MemcoreError(
-                f"index: expected slots of shape {list(self.found.shape)} from its search, got "
-                f"{found.dtype} of shape {list(found.shape)}"
+                f"index: expected int64 slots of shape {list(self.found.shape)} from its search, "
+                f"got {found.dtype} of shape {list(found.shape)}"
             )
         least, most = map(int, found.aminmax())
         if not 0 <= least <= most < self.slots:

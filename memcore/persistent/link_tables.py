@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from memcore.errors import MemcoreError
-from memcore.persistent.versions import Buffers, lazy_zeros
+from memcore.persistent.buffers import Buffers, lazy_zeros
 
 __all__ = [
     "LinkWrite",

@@ -23,6 +23,7 @@ from memcore.errors import (
     check_slots,
     check_tensor,
 )
+from memcore.persistent.buffers import Buffers
 from memcore.persistent.link_tables import (
     LinkWrite,
     check_tables,
@@ -33,7 +34,7 @@ from memcore.persistent.link_tables import (
     rows_of,
 )
 from memcore.persistent.slot_state import SlotState
-from memcore.persistent.versions import Buffers, Version
+from memcore.persistent.versions import Version
 
 __all__ = ["Directional", "SparseLinks"]
 

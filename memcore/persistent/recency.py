@@ -17,8 +17,9 @@ from memcore.errors import (
     check_size,
     check_slots,
 )
+from memcore.persistent.buffers import Buffers, array, lazy_zeros
 from memcore.persistent.slot_state import SlotState
-from memcore.persistent.versions import Buffers, Version, array, lazy_zeros
+from memcore.persistent.versions import Version
 
 __all__ = ["Recency"]
 
@@ -122,7 +123,7 @@ class Recency(SlotState):
         """`accessed` for what is known to be right.
 
         Args:
-            index: ``[B, J]``, as `memcore.persistent.versions.array` gives it.
+            index: ``[B, J]``, as `memcore.persistent.buffers.array` gives it.
             which: ``[B, J]``, likewise; repeats of a slot must agree.
         """
         time = self._carried[0] + 1

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.errors import MemcoreError, check_examples, check_size, check_slots
+from memcore.persistent.buffers import Buffers, by_example, lazy_zeros
 from memcore.persistent.row_gradients import Line, record_begin, record_read
-from memcore.persistent.versions import Buffers, Version, by_example, lazy_zeros
+from memcore.persistent.versions import Version
 
 __all__ = ["RowViews", "offsets_of", "unwritten"]
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from memcore.errors import MemcoreError, check_flags, check_float_dtype, check_floats, check_size
+from memcore.persistent.buffers import Buffers
 from memcore.persistent.row_gradients import Line, record_fork, record_write
 from memcore.persistent.row_saving import SavableRows, first_of_each
 from memcore.persistent.row_views import offsets_of, unwritten
-from memcore.persistent.versions import Buffers, Version
+from memcore.persistent.versions import Version
 
 __all__ = ["RowMemory", "SparseWrite"]
 

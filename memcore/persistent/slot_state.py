@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from memcore.errors import MemcoreError, check_examples, check_flags, check_size
-from memcore.persistent.versions import Buffers, Version, by_example
+from memcore.persistent.buffers import Buffers, by_example
+from memcore.persistent.versions import Version
 
 __all__ = ["SlotState"]
 

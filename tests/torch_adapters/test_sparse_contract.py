@@ -433,8 +433,8 @@ class _Answers:
     [
         (torch.full((3, 2, 3), -1), r"expected slots in \[0, 30\) from its search, got -1 to -1"),
         (torch.full((3, 2, 3), 30), r"expected slots in \[0, 30\) from its search, got 30 to 30"),
-        (torch.zeros(3, 2, 1, dtype=torch.int64), r"expected slots of shape \[3, 2, 3\]"),
-        (torch.zeros(3, 2, 3), r"expected slots of shape .* got torch.float32"),
+        (torch.zeros(3, 2, 1, dtype=torch.int64), r"expected int64 slots of shape \[3, 2, 3\]"),
+        (torch.zeros(3, 2, 3), r"expected int64 slots of shape .* got torch.float32"),
     ],
 )
 def test_wrong_answers_of_an_index_are_refused(model: Any, answer: Tensor, message: str) -> None:
@@ -447,6 +447,34 @@ def test_wrong_answers_of_an_index_are_refused(model: Any, answer: Tensor, messa
     with pytest.raises(MemcoreError, match=f"index: {message}"):
         module(input, hx)
     assert all(map(torch.equal, seen(hx), before))
+
+
+@models
+def test_an_index_may_keep_what_it_is_given(model: Any) -> None:
+    """What it was told and asked at one step is not what the next one is at work on."""
+
+    class Keeping(AllRowsIndex):
+        def __init__(self) -> None:
+            super().__init__(3, N, W, dtype=torch.float64)
+            self.kept: list[tuple[Tensor, Tensor]] = []
+
+        def empty(self, batch_size: int) -> Keeping:
+            return Keeping()
+
+        def update(self, index: Tensor, rows: Tensor, examples: Tensor | None = None) -> None:
+            self.kept += [(index, index.clone()), (rows, rows.clone())]
+            super().update(index, rows, examples)
+
+        def search(self, keys: Tensor, k: int, examples: Tensor | None = None) -> Tensor:
+            self.kept.append((keys, keys.clone()))
+            return super().search(keys, k, examples)
+
+    module = build(model, index=Keeping())
+    with torch.no_grad():
+        _, hx = module(rows())
+    kept = hx[1].index.index.kept
+    assert len(kept) == 18
+    assert all(torch.equal(given, copy) for given, copy in kept)
 
 
 @models

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from memcore.persistent import versions as versions_module
-from memcore.persistent.versions import Buffers, Edited, Version, edit_together, under
+from memcore.persistent.buffers import Buffers
+from memcore.persistent.versions import Edited, Version, edit_together, under
 
 
 def content(version: Version) -> list[int]:
