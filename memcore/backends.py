@@ -84,7 +84,7 @@ def why_not_numba(tensors: Iterable[Tensor]) -> str | None:
     for tensor in tensors:
         if type(tensor) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer):
             return f"a tensor is a {type(tensor).__name__}, of which kernels know nothing"
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return f"a tensor is on {tensor.device}, and kernels run on the CPU"
         if tensor.dtype not in FLOAT_DTYPES:
             return f"a tensor is {tensor.dtype}, and kernels take float32 and float64"

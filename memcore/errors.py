@@ -19,6 +19,7 @@ from torch import Tensor
 __all__ = ["MemcoreError"]
 
 FLOAT_DTYPES = (torch.float32, torch.float64)
+FEW = 256  # numbers, of which Python finds the least sooner than torch
 
 Axes = tuple[str | int, ...]
 Parameters = ParamSpec("Parameters")
@@ -190,6 +191,8 @@ def check_tensor(
     """Raise unless ``value`` is a tensor of that shape, dtype and device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if value.shape == shape and value.dtype == dtype and value.device == device:
+        return
     for what, expected, actual in (
         ("shape", list(shape), list(value.shape)),
         ("dtype", dtype, value.dtype),
@@ -233,8 +236,12 @@ def check_slots(name: str, index: object, batch: int, slots: int) -> None:
         raise MemcoreError(f"{name}: expected shape [{batch}, J], got {list(index.shape)}")
     if index.dtype not in (torch.int64, torch.int32):
         raise MemcoreError(f"{name}: expected dtype int64 or int32, got {index.dtype}")
-    if index.device.type == "cpu" and index.numel():
-        least, most = map(int, index.aminmax())
+    if index.is_cpu and index.numel():
+        if index.numel() < FEW:  # the sooner done in Python
+            chosen = index.flatten().tolist()
+            least, most = min(chosen), max(chosen)
+        else:
+            least, most = map(int, index.aminmax())
         if least < 0 or most >= slots:
             raise MemcoreError(
                 f"{name}: expected slots in [0, {slots}), got {least if least < 0 else most}"

@@ -236,7 +236,7 @@ class MemoryRNN(nn.Module):
         begin = 0
         for count, size, start in _segments(steps.batch_sizes, starts):
             carried = self._next(size, start, carried, ended)
-            inputs = steps.rows[begin : begin + count * size].unflatten(0, (count, size))
+            inputs = steps.rows[begin : begin + count * size].view(count, size, -1)
             own, carried = run_segment(self, inputs, carried, weights)
             rows.append(own.flatten(0, 1))
             begin += count * size

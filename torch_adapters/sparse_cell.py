@@ -63,7 +63,7 @@ class SparseCell(ABC, Generic[State]):
         ):
             if expected != actual:
                 raise MemcoreError(f"{name}.memory: expected {what} {expected}, got {actual}")
-        read = [batch_size, self.read_heads, len(self.first_read_index(device))]
+        read = [batch_size, self.read_heads, self.sparse_reads + 2 * self.kept_links]
         if list(state.read_index.shape) != read:
             raise MemcoreError(
                 f"{name}.read_index: expected shape {read}, got {list(state.read_index.shape)}"

@@ -81,6 +81,7 @@ PLAIN_PYTHON = {
     "pages",
     "parts",
     "pool",
+    "room",
     "segment",
     "sparse_segment",
     "sparse_states",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from memcore.kernels import dam, dnc, memories, sparse, sparse_memories
 from memcore.kernels.compiling import Entry
@@ -12,7 +12,8 @@ from memcore.kernels.sizes import Sizes, padded_to
 __all__ = ["DAM", "DNC", "SAM", "SDNC", "Kind"]
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Kind:
     """A memory as `memcore.kernels.segment` needs to know it."""
 
     given: int  # tensors of a state that a segment is given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,45 +14,45 @@ from torch import Tensor
 from memcore.kernels import plan
 from memcore.kernels.packing import Gates, in_panels
 from memcore.kernels.pages import new_tape
+from memcore.kernels.panels import turned
 from memcore.kernels.parts import Parts, Segment
 from memcore.kernels.sizes import Sizes, padded_to, registers
 
 __all__ = ["Layout", "Packed"]
 
 THREAD_PAYS = 1 << 17  # multiplications from which a further thread pays
+FEW_ROWS = 8  # examples times steps, for which weights are not packed
 
 # Packed weights by their place, one set for forward and one for backward: made once a call.
 Packed = dict[bool, list[tuple[int, Tensor]]]
 
 
-class Layout:
-    """What is known of a call before it runs; it writes what `memcore.kernels.plan` describes."""
+class _Measures:
+    """What depends on sizes only."""
 
-    def __init__(self, segment: Segment, parts: Parts, recording: bool) -> None:
-        memory, cells = segment.memory, segment.cells
-        self.recording = recording
-        self.segment, self.dtype = segment, parts.inputs.dtype
-        self.itemsize = self.dtype.itemsize
-        self.steps, self.examples, self.inputs = parts.inputs.shape
+    def __init__(
+        self, segment: Segment, dtype: torch.dtype, inputs: torch.Size, recording: bool
+    ) -> None:
+        memory, cells, kind = segment.memory, segment.cells, segment.memory.kind
+        self.itemsize = dtype.itemsize
+        self.steps, self.examples, self.inputs = inputs
         self.unit = registers(self.itemsize)
-        kind = memory.kind
         self.padded = kind.padded(memory.slots, memory.words, self.unit)
         self.gates = Gates(cells.kind, cells.hidden, self.unit)
         self.vector_width = padded_to(self.unit, memory.interface)
         self.reads = memory.heads * memory.words
         self.memory_steps = self.steps * (max(cells.layers, 1) if cells.shared else 1)
         self.kept_steps = self.memory_steps + 1 if recording else 2
-        sizes = Sizes(
+        self.sizes = sizes = Sizes(
             memory.slots, self.padded, memory.words, memory.heads, memory.interface, memory.reads,
             memory.temporal,
         )  # fmt: skip
-        self.sizes = sizes
         self.record, self.order = kind.record_size(sizes), kind.order_size(sizes)
-        self._kept: list[Any] = []  # what an address stands for must live as long as it
-        self._cells_at = plan.HEADER
-        self._layers_at = self._cells_at + segment.cell_count * plan.CELL_SIZE
-        self._memories_at = self._layers_at + cells.layers * plan.LAYER_SIZE
-        self._told = [0] * (self._memories_at + segment.memory_count * plan.MEMORY_SIZE)
+        self.work = kind.cost(sizes)  # multiplications of a step
+        self.work += cells.layers * cells.depth * self.gates.size * (cells.hidden + self.reads)
+        self.layers_at = plan.HEADER + segment.cell_count * plan.CELL_SIZE
+        self.memories_at = self.layers_at + cells.layers * plan.LAYER_SIZE
+        self.told = [0] * (self.memories_at + segment.memory_count * plan.MEMORY_SIZE)
         for place, value in {
             plan.STEPS: self.steps, plan.EXAMPLES: self.examples, plan.INPUT: self.inputs,
             plan.LAYERS: cells.layers,
@@ -66,16 +67,34 @@ class Layout:
             plan.GRADIENT: kind.gradient_size(sizes), plan.WORK: kind.work_size(sizes),
             plan.CLIP: struct.unpack("q", struct.pack("d", cells.clip))[0],
         }.items():  # fmt: skip
-            self._told[place] = value
+            self.told[place] = value
+
+
+_measured = lru_cache(maxsize=128)(_Measures)
+
+
+class Layout:
+    """What is known of a call before it runs; it writes what `memcore.kernels.plan` describes."""
+
+    def __init__(self, segment: Segment, parts: Parts, recording: bool) -> None:
+        self.recording, self.segment, self.dtype = recording, segment, parts.inputs.dtype
+        own = self._own = _measured(segment, self.dtype, parts.inputs.shape, recording)
+        self.itemsize, self.unit, self.gates, self.sizes = (
+            own.itemsize, own.unit, own.gates, own.sizes,
+        )  # fmt: skip
+        self.steps, self.examples, self.inputs = own.steps, own.examples, own.inputs
+        self.memory_steps, self.kept_steps = own.memory_steps, own.kept_steps
+        self.padded, self.reads, self.vector_width = own.padded, own.reads, own.vector_width
+        self.record, self.order = own.record, own.order
+        self._told = own.told.copy()
+        self._kept: list[Any] = []  # what an address stands for must live as long as it
 
     @property
     def chunks(self) -> int:
         """Into how many parts the batch is cut."""
-        memory, cells = self.segment.memory, self.segment.cells
-        work = memory.kind.cost(self.sizes)
-        work += cells.layers * cells.depth * self.gates.size * (cells.hidden + self.reads)
         threads = min(torch.get_num_threads(), self.examples)
-        return max(1, min(threads, self.memory_steps * self.examples * work // THREAD_PAYS))
+        work = self.memory_steps * self.examples * self._own.work
+        return max(1, min(threads, work // THREAD_PAYS))
 
     def told(self, memory_step: int) -> np.ndarray:
         """The block, with the address of the memory's entry."""
@@ -96,6 +115,12 @@ class Layout:
         """Put the address of an array, contiguous, in its place."""
         self._kept.append(array)
         self._told[place] = array.__array_interface__["data"][0]
+
+    def tell_all(self, at: int, addresses: dict[int, int], kept: object) -> None:
+        """Put numbers in their places, counted from ``at``; what they stand for is kept."""
+        self._kept.append(kept)
+        for place, address in addresses.items():
+            self._told[at + place] = address
 
     def new(self, *shape: int) -> Tensor:
         """Memory that the kernel fills."""
@@ -120,32 +145,53 @@ class Layout:
 
     def memory_at(self, memory: int) -> int:
         """Where a memory's block begins."""
-        return self._memories_at + memory * plan.MEMORY_SIZE
+        return self._own.memories_at + memory * plan.MEMORY_SIZE
+
+    def cell_at(self, cell: int) -> int:
+        """Where a cell's block begins."""
+        return plan.HEADER + cell * plan.CELL_SIZE
 
     def tell_weights(self, parts: Parts, backward: bool, packed: Packed) -> None:
         """Tell of the weights, packed; what is in ``packed`` is not packed again."""
+        if backward not in packed and not backward and self.steps * self.examples <= FEW_ROWS:
+            self._tell_unpacked(parts)
+            return
         if backward not in packed:
             packed[backward] = self._pack(parts, backward)
         for place, tensor in packed[backward]:
             self.tell(place, tensor)
 
+    def _tell_unpacked(self, parts: Parts) -> None:
+        """Tell of the weights as they are: for so few rows packing would take longer."""
+        places = (plan.CELL_FROM_INPUT, plan.CELL_FROM_STATE)
+        places += (plan.CELL_INPUT_BIAS, plan.CELL_STATE_BIAS)
+        for cell, weights in enumerate(parts.cells):
+            both = all(weight is not None for weight in weights)  # biases, or neither
+            for place, weight in zip(places, weights if both else weights[:2], strict=False):
+                self.tell(self.cell_at(cell) + place, weight.contiguous())
+        for layer, weights in enumerate(parts.interfaces):
+            at = self._own.layers_at + layer * plan.LAYER_SIZE
+            for place, weight in zip((plan.LAYER_ROWS, plan.LAYER_BIAS), weights, strict=True):
+                self.tell(at + place, weight.contiguous())
+
     def _pack(self, parts: Parts, backward: bool) -> list[tuple[int, Tensor]]:
         result: list[tuple[int, Tensor]] = []
-        own = plan.CELL_BACK_WEIGHTS if backward else plan.CELL_WEIGHTS
         for cell, (from_input, from_state, *biases) in enumerate(parts.cells):
-            at = self._cells_at + cell * plan.CELL_SIZE
-            matrix = self.gates.matrix(from_input, from_state)
-            result.append((at + own, in_panels(matrix if backward else matrix.t(), self.unit)))
-            if not backward:
+            at = self.cell_at(cell)
+            if backward:
+                matrix = self.gates.matrix(from_input, from_state)
+                result.append((at + plan.CELL_BACK_WEIGHTS, in_panels(matrix, self.unit)))
+            else:
+                panels = self.gates.panels(from_input, from_state)
+                result.append((at + plan.CELL_WEIGHTS, panels))
                 result.append((at + plan.CELL_BIAS, self._bias(biases)))
-        own = plan.LAYER_BACK_WEIGHTS if backward else plan.LAYER_WEIGHTS
         for layer, (weight, bias) in enumerate(parts.interfaces):
-            at = self._layers_at + layer * plan.LAYER_SIZE
-            result.append((at + own, in_panels(weight if backward else weight.t(), self.unit)))
-            if not backward:
-                rest = self.vector_width - len(bias)
-                padded = torch.nn.functional.pad(bias, (0, rest)) if rest else bias.contiguous()
-                result.append((at + plan.LAYER_BIAS, padded))
+            at = self._own.layers_at + layer * plan.LAYER_SIZE
+            if backward:
+                result.append((at + plan.LAYER_BACK_WEIGHTS, in_panels(weight, self.unit)))
+            else:
+                result.append((at + plan.LAYER_WEIGHTS, turned(weight, self.unit)))
+                result.append((at + plan.LAYER_BIAS, turned(bias[:, None], self.unit)))
         return result
 
     def _bias(self, biases: Sequence[Tensor | None]) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from memcore.kernels.controllers import GRU, LSTM, RNN_RELU, RNN_TANH
+from memcore.kernels.panels import turn
 from memcore.kernels.sizes import padded_to
 
 __all__ = ["BLOCKS", "Gates", "in_panels"]
@@ -35,7 +36,7 @@ class Gates:
     """
 
     def __init__(self, kind: int, hidden: int, unit: int) -> None:
-        self.hidden = hidden
+        self.hidden, self.unit = hidden, unit
         self.width = padded_to(unit, hidden)
         self.blocks = BLOCKS[kind]
         every = slice(0, self.blocks)
@@ -65,6 +66,40 @@ class Gates:
         blocks[:2].add_(own[:2])
         blocks[self._last_from_state].add_(own[2])
 
+    def panels(self, from_input: Tensor, from_state: Tensor) -> Tensor:
+        """`matrix`, transposed and in panels, [G / unit, inputs + H, unit]."""
+        inputs, hidden = from_input.shape[1], self.hidden
+        result = self._panels(from_input, inputs + hidden)
+        turn(from_input, result, len(from_input) // hidden)
+        if self._last_from_state is None:
+            turn(from_state, result, self.blocks, term=inputs)
+        else:
+            turn(from_state[: 2 * hidden], result, 2, term=inputs)
+            turn(from_state[2 * hidden :], result, 1, self._at(self._last_from_state), inputs)
+        return result
+
+    def bias(self, from_input: Tensor, from_state: Tensor) -> Tensor:
+        """``bias_ih`` and ``bias_hh``, [G]."""
+        both = (from_input + from_state)[:, None]
+        result = self._panels(both, 1)
+        if self._last_from_state is None:
+            turn(both, result, self.blocks)
+        else:
+            rest = slice(2 * self.hidden, None)
+            turn(both[: 2 * self.hidden], result, 2)
+            turn(from_input[rest, None], result, 1, self._at(2))
+            turn(from_state[rest, None], result, 1, self._at(self._last_from_state))
+        return result.flatten()
+
+    def _panels(self, like: Tensor, terms: int) -> Tensor:
+        """Panels to fill; zeros where a gate is not made of both."""
+        new = like.new_empty if self._last_from_state is None else like.new_zeros
+        return new(self.size // self.unit, terms, self.unit)
+
+    def _at(self, block: int) -> int:
+        """The first panel of a block."""
+        return block * self.width // self.unit
+
     def matrix(self, from_input: Tensor, from_state: Tensor) -> Tensor:
         """``weight_ih`` and ``weight_hh`` side by side, [G, inputs + H]."""
         inputs = from_input.shape[1]
@@ -73,15 +108,6 @@ class Gates:
         result = from_input.new_zeros(self.size, inputs + self.hidden)
         self._add_input(result[:, :inputs], from_input)
         self._add_state(result[:, inputs:], from_state)
-        return result
-
-    def bias(self, from_input: Tensor, from_state: Tensor) -> Tensor:
-        """``bias_ih`` and ``bias_hh``, [G]."""
-        if self._plain:
-            return from_input + from_state
-        result = from_input.new_zeros(self.size)
-        self._add_input(result, from_input)
-        self._add_state(result, from_state)
         return result
 
     def by_input(self, gradients: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ HALF, TIME, LAYER = (next(_header) for _ in range(3))  # what of forward is to r
 CLIP = next(_header)  # the bits of a float64; 0: not at all
 INPUTS = next(_header)  # [T, B, INPUT]
 GATE_TAPE = next(_header)  # [C, T, B, GATES]
-HIDDEN_TAPE = next(_header)  # [C, T + 1, B, WIDTH]: the first of each comes filled
+HIDDEN_TAPE = next(_header)  # [C, T + 1, B, WIDTH]
 CELL_TAPE = next(_header)  # the same; LSTM
 OUTPUTS = next(_header)  # [L, T, B, HIDDEN + R·W]
 FIRST_READS = next(_header)  # [B, R·W]
@@ -39,14 +39,18 @@ D_READS = next(_header)  # [B, R·W]: of the last reads, then of the first
 HEADER = next(_header)
 
 # Then a block for each cell, one for each layer and one for each memory, in which:
-CELL_WEIGHTS = 0  # packed [inputs + HIDDEN, GATES]
+CELL_WEIGHTS = 0  # packed [inputs + HIDDEN, GATES]; 0: they are not packed
 CELL_BACK_WEIGHTS = 1  # packed [GATES, inputs + HIDDEN rounded up]
 CELL_BIAS = 2  # [GATES]
-CELL_SIZE = 3
-LAYER_WEIGHTS = 0  # packed [HIDDEN, INTERFACE_WIDTH]
+CELL_FROM_INPUT, CELL_FROM_STATE = 3, 4  # torch's own, where they are not packed
+CELL_INPUT_BIAS, CELL_STATE_BIAS = 5, 6  # likewise; 0: none
+CELL_GIVEN, CELL_MADE = 7, 9  # [B, HIDDEN]: hidden state and, LSTM, cell state, first and last
+CELL_SIZE = 11
+LAYER_WEIGHTS = 0  # packed [HIDDEN, INTERFACE_WIDTH]; 0: they are not packed
 LAYER_BACK_WEIGHTS = 1  # packed [INTERFACE, WIDTH]
-LAYER_BIAS = 2  # [INTERFACE_WIDTH]
-LAYER_SIZE = 3
+LAYER_BIAS = 2  # [INTERFACE_WIDTH]; INTERFACE where weights are not packed
+LAYER_ROWS = 3  # torch's own [INTERFACE, HIDDEN], where they are not packed
+LAYER_SIZE = 4
 TAPE = 0  # [B, S + 1, RECORD], or [B, 2, RECORD] where nothing is recorded
 ORDERS = 1  # int32, [B, S + 1, ORDER], or [B, 2, ORDER]
 # A state's fields in the order of STATE_FIELDS: those given, those made, and their gradients.

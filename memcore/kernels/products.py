@@ -8,9 +8,19 @@ batch comes out the same, bit for bit, wherever it stands.
 from __future__ import annotations
 
 from memcore.kernels.compiling import inlined, kernel
-from memcore.kernels.lanes import filled, fma, lane_count, load, spread, store, total
+from memcore.kernels.lanes import (
+    column_of,
+    filled,
+    fma,
+    fma_square,
+    lane_count,
+    load,
+    spread,
+    store,
+    total,
+)
 
-__all__ = ["multiply", "multiply_transposed"]
+__all__ = ["multiply", "multiply_rows", "multiply_transposed"]
 
 
 @inlined
@@ -151,6 +161,34 @@ def multiply(
             )  # fmt: skip
             first += columns
             place += panel
+
+
+@kernel
+def multiply_rows(left, left_at, right, right_at, right_row, out, out_at, rows, terms):
+    """``c += a Bᵀ`` for one row ``a``, each sum as `multiply` has it, of a matrix as torch has it.
+
+    What is told of B are its rows; ``out`` is a multiple of two registers wide, and gets what zeros
+    would give beyond the last of them.
+    """
+    lanes = lane_count(left)
+    for first in range(0, rows, 2 * lanes):
+        own, to = rows - first, out_at + first
+        at = right_at + first * right_row
+        above = at + lanes * right_row if own > lanes else at
+        low, high, term = load(out, to), load(out, to + lanes), 0
+        while term + lanes <= terms:
+            low = fma_square(low, left, left_at + term, right, at + term, right_row, own)
+            high = fma_square(
+                high, left, left_at + term, right, above + term, right_row, own - lanes
+            )
+            term += lanes
+        while term < terms:
+            factor = spread(left, left_at + term)
+            low = fma(factor, column_of(right, at + term, right_row, own), low)
+            high = fma(factor, column_of(right, above + term, right_row, own - lanes), high)
+            term += 1
+        store(out, to, low)
+        store(out, to + lanes, high)
 
 
 @inlined

@@ -83,6 +83,7 @@ class Done(NamedTuple):
 
     outputs: Tensor  # [L, T, B, H + R·W]
     tapes: list[Tensor]  # gates and states of the cells
+    hidden: list[tuple[Tensor, ...]]  # of each cell its last state
     states: list[list[Any]]  # of the memories
     of_memories: list[Tensor]  # what backward needs of them
 
@@ -96,10 +97,12 @@ def launched(
     outputs = layout.tape(max(cells.layers, 1), steps, examples, hidden + layout.reads)
     layout.tell(plan.OUTPUTS, outputs)
     tapes: list[Tensor] = []
+    made: list[tuple[Tensor, ...]] = []
     if cells.layers:
         assert parts.reads is not None
         shape = (segment.cell_count, steps, examples, layout.gates.size)
-        tapes = [layout.tape(*shape), *_state_tapes(layout, parts)]
+        tapes = [layout.tape(*shape), *_state_tapes(layout)]
+        made = _tell_states(layout, parts)
         for place, tape in zip(
             (plan.GATE_TAPE, plan.HIDDEN_TAPE, plan.CELL_TAPE), tapes, strict=False
         ):
@@ -120,38 +123,37 @@ def launched(
     else:
         run_kernel(entry, told, layout.chunks)
     _host(segment).finish(layout, states, False)
-    return Done(outputs, tapes, states, of_memories)
+    return Done(outputs, tapes, made, states, of_memories)
 
 
 def collected(segment: Segment, done: Done) -> Result:
     """The result of a forward kernel."""
-    cells, outputs, tapes = segment.cells, done.outputs, done.tapes
-    hidden = cells.hidden
+    cells, outputs = segment.cells, done.outputs
     # Without a controller the caller gets the rows themselves, and may change them in place.
-    rows = outputs[-1] if cells.layers else outputs[-1].clone()
-    return Result(
-        rows,
-        rows[-1, :, hidden:].clone() if cells.layers else None,
-        [
-            tuple(tape[cell, -1, :, :hidden].clone() for tape in tapes[1:])
-            for cell in range(segment.cell_count)
-        ],
-        done.states,
-    )
+    rows = outputs.select(0, -1)
+    if not cells.layers:
+        return Result(rows.clone(), None, done.hidden, done.states)
+    reads = rows.select(0, -1).narrow(1, cells.hidden, rows.shape[2] - cells.hidden)
+    return Result(rows, reads.clone(), done.hidden, done.states)
 
 
-def _state_tapes(layout: Layout, parts: Parts) -> list[Tensor]:
-    """The tapes of the cells' states, of which the first step is given."""
-    hidden, width = layout.segment.cells.hidden, layout.gates.width
-    tapes = []
-    for states in zip(*parts.hidden, strict=True):
-        tape = layout.tape(len(states), layout.steps + 1, layout.examples, width)
-        for cell, state in enumerate(states):
-            tape[cell, 0, :, :hidden] = state
-        if width != hidden:
-            tape[:, 0, :, hidden:] = 0
-        tapes.append(tape)
-    return tapes
+def _state_tapes(layout: Layout) -> list[Tensor]:
+    """The tapes of the cells' states, of which the first is that given."""
+    shape = (layout.segment.cell_count, layout.steps + 1, layout.examples, layout.gates.width)
+    return [layout.tape(*shape) for _ in range(layout.segment.per_state)]
+
+
+def _tell_states(layout: Layout, parts: Parts) -> list[tuple[Tensor, ...]]:
+    """Tell of the cells' states that are given, and of those that are made, which come back."""
+    shape, made = (layout.examples, layout.segment.cells.hidden), []
+    for cell, states in enumerate(parts.hidden):
+        at = layout.cell_at(cell)
+        own = tuple(layout.new(*shape) for _ in states)
+        for which, (before, after) in enumerate(zip(states, own, strict=True)):
+            layout.tell(at + plan.CELL_GIVEN + which, before.contiguous())
+            layout.tell(at + plan.CELL_MADE + which, after)
+        made.append(own)
+    return made
 
 
 class _Run(torch.autograd.Function):

@@ -13,7 +13,7 @@ import numpy as np
 
 from memcore.kernels import plan
 from memcore.kernels.compiling import entries, joined, kernel
-from memcore.kernels.controllers import cell_backward, cell_forward
+from memcore.kernels.controllers import GRU, LSTM, cell_backward, cell_forward
 from memcore.kernels.functions import fill
 from memcore.kernels.lanes import (
     address_of,
@@ -25,7 +25,7 @@ from memcore.kernels.lanes import (
     number_from,
     part,
 )
-from memcore.kernels.products import multiply
+from memcore.kernels.products import multiply, multiply_rows
 from memcore.kernels.told import ANYTHING
 
 __all__ = ["BACKWARD", "FORWARD"]
@@ -89,6 +89,79 @@ def _all_memories(told, what, first, last, d_states):
 
 
 @kernel
+def _gates_unpacked(told, at, factors, inputs, gates, zero):
+    """The gates' sums of one example, from weights as torch has them."""
+    hidden, width, kind = told[plan.HIDDEN], told[plan.WIDTH], told[plan.CELL_KIND]
+    fill(gates, 0, told[plan.GATES], 0.0)
+    from_input = floats_at(told[at + plan.CELL_FROM_INPUT], ANYTHING, zero)
+    from_state = floats_at(told[at + plan.CELL_FROM_STATE], ANYTHING, zero)
+    input_bias = floats_at(told[at + plan.CELL_INPUT_BIAS], ANYTHING, zero)
+    state_bias = floats_at(told[at + plan.CELL_STATE_BIAS], ANYTHING, zero)
+    given = 3 if kind == GRU else told[plan.GATES] // width
+    for block in range(given):
+        # Where what comes from the state goes: of the new gate of a GRU into a block of its own.
+        into, to = block * width, (3 if kind == GRU and block == 2 else block) * width
+        if told[at + plan.CELL_INPUT_BIAS] != 0:
+            for j in range(hidden):
+                gates[into + j] = input_bias[block * hidden + j]
+            for j in range(hidden):
+                gates[to + j] += state_bias[block * hidden + j]
+        multiply_rows(
+            factors, 0, from_input, block * hidden * inputs, inputs, gates, into, hidden, inputs
+        )
+        multiply_rows(
+            factors, inputs, from_state, block * hidden * hidden, hidden, gates, to, hidden, hidden
+        )
+
+
+@kernel
+def _carry_states(told, first, last, made, zero):
+    """The cells' states of some examples: those given into the tapes, or those made out of them."""
+    steps, examples, hidden = told[plan.STEPS], told[plan.EXAMPLES], told[plan.HIDDEN]
+    width = told[plan.WIDTH]
+    for cell in range(told[plan.LAYERS] * told[plan.DEPTH]):
+        for which in range(2 if told[plan.CELL_KIND] == LSTM else 1):
+            tape = floats_at(told[plan.HIDDEN_TAPE + which], ANYTHING, zero)
+            at = _cell_at(cell) + which + (plan.CELL_MADE if made else plan.CELL_GIVEN)
+            state = floats_at(told[at], ANYTHING, zero)
+            for example in range(first, last):
+                begin = cell * (steps + 1) + (steps if made else 0)
+                begin = (begin * examples + example) * width
+                if made:
+                    for j in range(hidden):
+                        state[example * hidden + j] = tape[begin + j]
+                else:
+                    for j in range(hidden):
+                        tape[begin + j] = state[example * hidden + j]
+                    fill(tape, begin + hidden, begin + width, 0.0)
+
+
+@kernel
+def _vectors_forward(told, layer, outputs, begin, count, vectors, zero):
+    """The interface vectors of a layer for some examples."""
+    wide, length, lanes = told[plan.INTERFACE_WIDTH], told[plan.INTERFACE], lane_count(vectors)
+    hidden, at = told[plan.HIDDEN], _layer_at(told, layer)
+    row = hidden + told[plan.WORDS] * told[plan.HEADS]
+    bias = floats_at(told[at + plan.LAYER_BIAS], ANYTHING, zero)
+    if told[at + plan.LAYER_WEIGHTS] != 0:
+        for i in range(count):
+            for j in range(wide):
+                vectors[i * wide + j] = bias[j]
+        weights = floats_at(told[at + plan.LAYER_WEIGHTS], ANYTHING, zero)
+        multiply(
+            outputs, begin, row, 1, weights, 0, 2 * lanes, hidden * 2 * lanes,
+            vectors, 0, wide, count, hidden, wide, True,
+        )  # fmt: skip
+        return
+    rows = floats_at(told[at + plan.LAYER_ROWS], ANYTHING, zero)
+    for i in range(count):
+        for j in range(length):
+            vectors[i * wide + j] = bias[j]
+        fill(vectors, i * wide + length, (i + 1) * wide, 0.0)
+        multiply_rows(outputs, begin + i * row, rows, 0, hidden, vectors, i * wide, length, hidden)
+
+
+@kernel
 def _cells_forward(told, time, layer, first, last, factors, zero):
     """The cells of one layer at one time step; the last one's output is clamped into OUTPUTS."""
     steps, examples, depths = told[plan.STEPS], told[plan.EXAMPLES], told[plan.DEPTH]
@@ -138,15 +211,20 @@ def _cells_forward(told, time, layer, first, last, factors, zero):
                         factors[i * terms + given + j] = first_reads[(first + i) * reads + j]
             for j in range(hidden):
                 factors[i * terms + inputs + j] = hidden_tape[old + i * width + j]
-        bias = floats_at(told[at + plan.CELL_BIAS], ANYTHING, zero)
-        for i in range(count):
-            for j in range(gates):
-                gate_tape[sums + i * gates + j] = bias[j]
-        weights = floats_at(told[at + plan.CELL_WEIGHTS], ANYTHING, zero)
-        multiply(
-            factors, 0, terms, 1, weights, 0, 2 * lanes, terms * 2 * lanes,
-            gate_tape, sums, gates, count, terms, gates, True,
-        )  # fmt: skip
+        if told[at + plan.CELL_WEIGHTS] != 0:
+            bias = floats_at(told[at + plan.CELL_BIAS], ANYTHING, zero)
+            for i in range(count):
+                for j in range(gates):
+                    gate_tape[sums + i * gates + j] = bias[j]
+            weights = floats_at(told[at + plan.CELL_WEIGHTS], ANYTHING, zero)
+            multiply(
+                factors, 0, terms, 1, weights, 0, 2 * lanes, terms * 2 * lanes,
+                gate_tape, sums, gates, count, terms, gates, True,
+            )  # fmt: skip
+        else:
+            for i in range(count):
+                own = part(gate_tape, sums + i * gates, gates)
+                _gates_unpacked(told, at, part(factors, i * terms, terms), inputs, own, zero)
         for i in range(count):
             cell_forward(
                 kind, part(gate_tape, sums + i * gates, gates),
@@ -187,22 +265,14 @@ def _forward(told, first, last, zero):
     elif half != plan.WHOLE:
         times = (0, 0)
     if half == plan.WHOLE or half == plan.BEGINNING:
+        _carry_states(told, first, last, False, zero)
         _all_memories(told, plan.BEGIN, first, last, scratch)
     for time in range(times[0], times[1]):
         for layer in range(on[0], on[1]):
             begin = ((layer * steps + time) * examples + first) * row
             if half != plan.READING:
                 _cells_forward(told, time, layer, first, last, factors, zero)
-                at = _layer_at(told, layer)
-                bias = floats_at(told[at + plan.LAYER_BIAS], ANYTHING, zero)
-                weights = floats_at(told[at + plan.LAYER_WEIGHTS], ANYTHING, zero)
-                for i in range(count):
-                    for j in range(wide):
-                        vectors[i * wide + j] = bias[j]
-                multiply(
-                    outputs, begin, row, 1, weights, 0, 2 * lanes, hidden * 2 * lanes,
-                    vectors, 0, wide, count, hidden, wide, True,
-                )  # fmt: skip
+                _vectors_forward(told, layer, outputs, begin, count, vectors, zero)
             at, step = _memory_of(told, layer, time)
             for i in range(count):
                 call(
@@ -227,6 +297,7 @@ def _forward(told, first, last, zero):
                     ),
                 )  # fmt: skip
     if half == plan.WHOLE or half == plan.ENDING:
+        _carry_states(told, first, last, True, zero)
         _all_memories(told, plan.END, first, last, scratch)
 
 

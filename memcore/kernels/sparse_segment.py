@@ -102,7 +102,7 @@ def run(
             index=mirror,
         )
         if edit.each > 2:
-            links = state.links.edited(own[2], (journal.on, journal.precedence))
+            links = state.links.edited(own[2], journal.linked)
             state = state._replace(links=links)
         after.append(state)
     return result, after

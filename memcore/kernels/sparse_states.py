@@ -7,7 +7,8 @@ sparse_segment`); a `Journal` says afterwards which rows were touched, and what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from memcore.index.exact import WrittenRowsIndex
 from memcore.index.protocol import Index
 from memcore.kernels import plan as numbers
 from memcore.kernels import sparse_plan as plan
+from memcore.kernels.joining import Counts, join, join_rows
 from memcore.kernels.layout import Layout
+from memcore.kernels.room import Room, Want
 from memcore.kernels.sparse import keys_at
 from memcore.persistent.buffers import Buffers
 from memcore.persistent.versions import Edited
@@ -99,8 +102,80 @@ def finish(layout: Layout, states: list[list[Any]], backward: bool) -> None:
             state[1] = state[1][:, : layout.sizes.words]
 
 
+# What a kernel noted: its place, its counter, and the row from which on it is to be joined.
+Log: TypeAlias = "tuple[int, int, int]"
+
 CONTIGUOUS = torch.contiguous_format
 KINDS = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+class _Sizes(NamedTuple):
+    """All that the room of a journal depends on."""
+
+    batch: int
+    slots: int
+    width: int
+    heads: int
+    seen: int  # V
+    reads: int  # K
+    kept: int  # K_L
+    steps: int
+    dtype: torch.dtype
+    levels: tuple[int, ...]  # where those of the recency's tree begin
+    tree: int  # its length
+
+
+class _Asked(NamedTuple):
+    """What a journal needs room for."""
+
+    wants: tuple[Want, ...]
+    most: dict[int, int]  # by a counter, how much of that each example may note
+    numbers: dict[int, int]  # beside the wants what kernels are told, by its place
+
+
+@lru_cache(maxsize=64)
+def _asked(sizes: _Sizes) -> _Asked:
+    heads, seen, steps, kept = sizes.heads, sizes.seen, sizes.steps, sizes.kept
+    written, kind = heads * seen + 1, KINDS[sizes.dtype]
+    rows = min(sizes.slots, heads * seen + steps * written)
+    above = sizes.tree - sizes.levels[1] if len(sizes.levels) > 1 else 1
+    entries = min(above, rows * max(1, len(sizes.levels) - 1))
+    most = dict.fromkeys((plan.ROW_COUNT, plan.WRITTEN_COUNT, plan.LEAF_COUNT), rows)
+    most[plan.ENTRY_COUNT] = entries
+    numbers = {plan.LEVELS: len(sizes.levels)}
+    numbers |= {plan.MOST_ROWS: rows, plan.MOST_ENTRIES: entries}
+    wants = [
+        Want(plan.COUNTS, (plan.COUNTERS,), np.int64, True),
+        Want(plan.FREE, (sizes.reads,), np.int64),
+        Want(plan.VISIBLE, (heads * seen,), np.int64),
+        Want(plan.FOUND, (heads, sizes.reads), np.int64),
+        Want(plan.MASS, (rows,), kind, True),
+        Want(plan.ROWS_BEFORE, (rows, sizes.width), kind),
+        Want(plan.MARKS_BEFORE, (rows,), np.uint8),
+        Want(plan.LEAVES, (rows,), np.int64),
+        Want(plan.LEAVES_BEFORE, (rows,), np.int32),
+        Want(plan.ENTRIES_BEFORE, (entries,), np.int32),
+    ]
+    logs = [
+        (rows, plan.ROW_LOG, plan.ROW_TABLE, plan.ROW_MASK),
+        (entries, plan.ENTRY_LOG, plan.ENTRY_TABLE, plan.ENTRY_MASK),
+    ]
+    if kept:
+        links = min(sizes.slots, steps * (written + kept) * (1 + kept))
+        most[plan.LINK_COUNT] = numbers[plan.MOST_LINKS] = links
+        logs.append((links, plan.LINK_LOG, plan.LINK_TABLE, plan.LINK_MASK))
+        wants += [
+            Want(plan.LINKS_BEFORE, (links, kept), np.int32),
+            Want(plan.LINKS_VALUE, (links, kept), kind),
+            Want(plan.LINKS_AFTER, (links, kept), np.int32),
+            Want(plan.LINK_PLACE, (links,), np.int32, True),
+        ]
+    for count, log, table, mask in logs:
+        numbers[mask] = (1 << (2 * count - 1).bit_length()) - 1
+        wants.append(Want(log, (count,), np.int64))
+        wants.append(Want(table, (numbers[mask] + 1,), np.int32, True))
+    every = (want._replace(shape=(sizes.batch, *want.shape)) for want in wants)
+    return _Asked(tuple(every), most, numbers)
 
 
 class Journal:
@@ -127,44 +202,30 @@ class Journal:
     ) -> None:
         self.state, self.index, self.table, self.buffers = state, index, table, buffers
         batch, slots, width = state.memory.shape
-        self.slots = slots
         heads, seen = state.read_index.shape[1:]
-        written = heads * seen + 1
         like = state.read_weights
         self.read_index = torch.empty_like(state.read_index, memory_format=CONTIGUOUS)
         self.read_weights = torch.empty_like(like, memory_format=CONTIGUOUS)
-        self.write_index = torch.empty(batch, written, dtype=torch.int64, device="cpu")
-        self.write_weights = like.new_empty(batch, written)
-        self.counts = np.zeros((batch, plan.COUNTERS), np.int64)
+        self.write_index = torch.empty(batch, heads * seen + 1, dtype=torch.int64, device="cpu")
+        self.write_weights = like.new_empty(batch, heads * seen + 1)
         self.now = state.recency.carried[0].flatten().clone()
-        most = self.most = min(slots, heads * seen + steps * written)
-        kind = KINDS[like.dtype]
-        self.rows = _Log(batch, most, ((most, width, kind),))
-        self.marks_before = np.empty((batch, most), np.uint8)
-        self.mass = np.zeros((batch, most), kind)
-        self.free = np.empty((batch, reads), np.int64)
-        self.visible = np.empty((batch, heads * seen), np.int64)
-        self.found = np.empty((batch, heads, reads), np.int64)
-        self.leaves = np.empty((batch, most), np.int64)
-        self.leaves_before = np.empty((batch, most), np.int32)
-        starts, size = state.recency.levels
-        self.starts = np.array(starts, np.int64)
-        above = size - starts[1] if len(starts) > 1 else 1
-        above = min(above, most * max(1, len(starts) - 1))
-        self.entries = _Log(batch, above, ((above, 1, np.int32),))
-        self.links: _Log | None = None
+        self.linked: tuple[Tensor, ...] = ()
         if len(buffers) > 2:
-            on, precedence = state.links.carried
-            self.on, self.precedence = on.clone(), precedence.clone()
-            kept = on.shape[1]
-            most = min(slots, steps * (written + kept) * (1 + kept))
-            lost = tuple((most, kept, own) for own in (np.int32, kind, np.int32))
-            self.links = _Log(batch, most, lost)
-            self.places = np.zeros((batch, most), np.int32)
+            self.linked = tuple(value.clone() for value in state.links.carried)
+        kept = self.linked[0].shape[1] if self.linked else 0
+        levels, tree = state.recency.levels
+        self._sizes = _Sizes(
+            batch, slots, width, heads, seen, reads, kept, steps, like.dtype, levels, tree
+        )
+        self._asked = _asked(self._sizes)
+        self._room = Room(self._asked.wants)
+        self.counts = self._room.array(plan.COUNTS)
 
     def tell(self, layout: Layout, at: int) -> None:
         """Tell a kernel of all that it is to edit."""
         state, memory, recency = self.state, self.state.memory, self.state.recency
+        self._room.tell(layout, at)
+        layout.tell_all(at, self._asked.numbers, None)
         for place, tensor in (
             (plan.READ_INDEX, state.read_index.contiguous()),
             (plan.READ_WEIGHTS, state.read_weights.detach().resolve_neg().contiguous()),
@@ -179,46 +240,26 @@ class Journal:
             (plan.NOW, self.now),
         ):
             layout.tell(at + place, tensor)
-        for place, array in (
-            (plan.COUNTS, self.counts),
-            (plan.MASS, self.mass),
-            (plan.MARKS_BEFORE, self.marks_before),
-            (plan.LEVEL_STARTS, self.starts),
-            (plan.LEAVES, self.leaves),
-            (plan.LEAVES_BEFORE, self.leaves_before),
-            (plan.FREE, self.free),
-            (plan.VISIBLE, self.visible),
-            (plan.FOUND, self.found),
-        ):
-            layout.tell_array(at + place, array)
-        layout.put(at + plan.LEVELS, len(self.starts))
+        layout.tell_array(at + plan.LEVEL_STARTS, _constant(self._sizes.levels))
         if memory.marked_row is not None:
             layout.tell(at + plan.MARKS, self.buffers[0][1])
             layout.tell(at + plan.INITIAL, memory.marked_row.detach().contiguous())
-        places = (plan.MOST_ROWS, plan.ROW_LOG, plan.ROW_TABLE, plan.ROW_MASK)
-        self.rows.tell(layout, at, places, (plan.ROWS_BEFORE,))
-        places = (plan.MOST_ENTRIES, plan.ENTRY_LOG, plan.ENTRY_TABLE, plan.ENTRY_MASK)
-        self.entries.tell(layout, at, places, (plan.ENTRIES_BEFORE,))
         if self.table is not None:
             self._tell_table(layout, at, self.table)
-        if self.links is not None:
+        if self.linked:
             for place, tensor in (
                 (plan.LINK_BEFORE, self.buffers[2][0]),
                 (plan.LINK_VALUE, self.buffers[2][1]),
                 (plan.LINK_AFTER, self.buffers[2][2]),
                 (plan.LINK_OFFSETS, state.links.offsets.contiguous()),
-                (plan.ON, self.on),
-                (plan.PRECEDENCE, self.precedence),
+                (plan.ON, self.linked[0]),
+                (plan.PRECEDENCE, self.linked[1]),
             ):
                 layout.tell(at + place, tensor)
-            layout.tell_array(at + plan.LINK_PLACE, self.places)
-            places = (plan.MOST_LINKS, plan.LINK_LOG, plan.LINK_TABLE, plan.LINK_MASK)
-            lost = (plan.LINKS_BEFORE, plan.LINKS_VALUE, plan.LINKS_AFTER)
-            self.links.tell(layout, at, places, lost)
 
     def _tell_table(self, layout: Layout, at: int, index: WrittenRowsIndex) -> None:
         unwritten, memory = index.unwritten, self.state.memory
-        table, names = index.table.arrays(self.most)
+        table, names = index.table.arrays(self._asked.most[plan.ROW_COUNT])
         layout.put(at + plan.CAPACITY, names.shape[1])
         initial = unwritten.initial
         if initial is not None:
@@ -251,50 +292,80 @@ class Journal:
         flat = (slots + memory.offsets).flatten()
         rows = self.buffers[0][0].index_select(0, flat).view(*slots.shape, -1)
         self.index.update(slots, rows, memory.examples)
-        found = self.index.search(keys, self.found.shape[2], memory.examples)
+        found = self.index.search(keys, self._sizes.reads, memory.examples)
         # Kernels check no bounds, and an index may be anybody's.
         if not isinstance(found, Tensor):
             raise TypeError(
                 f"index: expected a torch.Tensor from its search, got {type(found).__name__}"
             )
-        if found.shape != self.found.shape or found.dtype != torch.int64:
+        shape = (len(slots), self._sizes.heads, self._sizes.reads)
+        if found.shape != shape or found.dtype != torch.int64:
             raise MemcoreError(
-                f"index: expected int64 slots of shape {list(self.found.shape)} from its search, "
+                f"index: expected int64 slots of shape {list(shape)} from its search, "
                 f"got {found.dtype} of shape {list(found.shape)}"
             )
-        least, most = map(int, found.aminmax())
-        if not 0 <= least <= most < self.slots:
+        (least, most), slots = map(int, found.aminmax()), self._sizes.slots
+        if not 0 <= least <= most < slots:
             raise MemcoreError(
-                f"index: expected slots in [0, {self.slots}) from its search, got {least} to {most}"
+                f"index: expected slots in [0, {slots}) from its search, got {least} to {most}"
             )
-        self.found[...] = found.numpy()
+        self._room.array(plan.FOUND)[...] = found.numpy()
 
     def edited(self) -> list[Edited]:
         """The rows touched of all buffers, and what they held before."""
-        counts, state = self.counts.tolist(), self.state
-        written = [own[plan.WRITTEN_COUNT] for own in counts]
-        result: list[Edited] = []
-        rows = _joined(self.rows.log, written, state.memory.offsets)
-        before: Buffers = (_joined(self.rows.before[0], written),)
+        state, sizes = self.state, self._sizes
+        totals = self.counts.sum(0).tolist()
+        count = totals[plan.WRITTEN_COUNT]
+        rows = self._flat(count, (plan.ROW_LOG, plan.WRITTEN_COUNT, 0), of=state.memory)
+        own = (plan.ROWS_BEFORE, plan.WRITTEN_COUNT, 0)
+        before = [self._held(count, own, of=sizes.dtype, width=(sizes.width,))]
         if len(self.buffers[0]) > 1:
-            before = (*before, _joined(self.marks_before, written).bool())
-        result.append((rows, before))
-        leaves = [own[plan.LEAF_COUNT] for own in counts]
-        entries = [own[plan.ENTRY_COUNT] for own in counts]
-        offsets = state.recency.offsets
-        touched = [_joined(self.leaves, leaves, offsets)]
-        held = [_joined(self.leaves_before, leaves)]
-        if any(entries):
-            touched.append(_joined(self.entries.log, entries, offsets))
-            held.append(_joined(self.entries.before[0][:, :, 0], entries))
-        result.append((torch.cat(touched), (torch.cat(held),)))
-        if self.links is not None:
-            linked = [own[plan.LINK_COUNT] for own in counts]
-            rows = _joined(self.links.log, linked, state.links.offsets)
-            lost = tuple(_joined(before, linked) for before in self.links.before)
+            own = (plan.MARKS_BEFORE, plan.WRITTEN_COUNT, 0)
+            before.append(self._held(count, own, of=torch.bool))
+        result = [(rows, tuple(before))]
+        leaves, entries = totals[plan.LEAF_COUNT], totals[plan.ENTRY_COUNT]
+        logs = [(plan.LEAVES, plan.LEAF_COUNT, 0)]
+        lost = [(plan.LEAVES_BEFORE, plan.LEAF_COUNT, 0)]
+        if entries:
+            logs.append((plan.ENTRY_LOG, plan.ENTRY_COUNT, leaves))
+            lost.append((plan.ENTRIES_BEFORE, plan.ENTRY_COUNT, leaves))
+        rows = self._flat(leaves + entries, *logs, of=state.recency)
+        result.append((rows, (self._held(leaves + entries, *lost, of=torch.int32),)))
+        if self.linked:
+            count, width = totals[plan.LINK_COUNT], (sizes.kept,)
+            rows = self._flat(count, (plan.LINK_LOG, plan.LINK_COUNT, 0), of=state.links)
+            before = [
+                self._held(count, (place, plan.LINK_COUNT, 0), of=own, width=width)
+                for place, own in (
+                    (plan.LINKS_BEFORE, torch.int32),
+                    (plan.LINKS_VALUE, sizes.dtype),
+                    (plan.LINKS_AFTER, torch.int32),
+                )
+            ]
             scratch = self.buffers[2][3].index_select(0, rows)
-            result.append((rows, (*lost, scratch)))
+            result.append((rows, (*before, scratch)))
         return result
+
+    def _held(self, count: int, *logs: Log, of: torch.dtype, width: tuple[int, ...] = ()) -> Tensor:
+        """What all examples noted, ``[n, *width]``."""
+        target = torch.empty(count, *width, dtype=of, device="cpu")
+        for place, counter, begin in logs:
+            source, most = self._room.address(place), self._asked.most[counter]
+            join(source, most, self._counts(counter), target, begin)
+        return target
+
+    def _flat(self, count: int, *logs: Log, of: Any) -> Tensor:
+        """The flat rows of a value that were noted, ``[n]``."""
+        target = torch.empty(count, dtype=torch.int64, device="cpu")
+        offsets = of.offsets.contiguous()
+        for place, counter, begin in logs:
+            source, most = self._room.address(place), self._asked.most[counter]
+            join_rows(source, most, offsets, self._counts(counter), target, begin)
+        return target
+
+    def _counts(self, counter: int) -> Counts:
+        address = self._room.address(plan.COUNTS)
+        return Counts(address, plan.COUNTERS, counter, self._sizes.batch)
 
     def touched(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the flat rows that were read or written all, which of these, and whose begin where.
@@ -304,50 +375,14 @@ class Journal:
             begin and, last, n, ``[B + 1]``.
         """
         every, written = self.counts[:, plan.ROW_COUNT], self.counts[:, plan.WRITTEN_COUNT]
-        rows = _joined(self.rows.log, every.tolist(), self.state.memory.offsets)
+        log = (plan.ROW_LOG, plan.ROW_COUNT, 0)
+        rows = self._flat(int(every.sum()), log, of=self.state.memory)
         begins = np.zeros(len(every) + 1, np.int64)
         np.cumsum(every, out=begins[1:])
         places = [begin + np.arange(count) for begin, count in zip(begins, written, strict=False)]
         return rows, torch.from_numpy(np.concatenate(places)), torch.from_numpy(begins)
 
 
-class _Log:
-    """Room for the rows that each example may touch, for their numbers, and for what they held.
-
-    Args:
-        batch: B.
-        most: how many rows.
-        lost: of what they held number, width and kind.
-    """
-
-    def __init__(self, batch: int, most: int, lost: Sequence[tuple[int, int, Any]]) -> None:
-        self.most = most
-        self.before = [np.empty((batch, number, width), kind) for number, width, kind in lost]
-        self.mask = (1 << (2 * most - 1).bit_length()) - 1
-        self.log = np.empty((batch, most), np.int64)
-        self.table = np.zeros((batch, self.mask + 1), np.int32)
-
-    def tell(
-        self, layout: Layout, at: int, places: tuple[int, int, int, int], lost: tuple[int, ...]
-    ) -> None:
-        """Tell a kernel of it."""
-        layout.put(at + places[0], self.most)
-        layout.tell_array(at + places[1], self.log)
-        layout.tell_array(at + places[2], self.table)
-        layout.put(at + places[3], self.mask)
-        for place, before in zip(lost, self.before, strict=True):
-            layout.tell_array(at + place, before)
-
-
-def _joined(parts: np.ndarray, counts: Sequence[int], offsets: Tensor | None = None) -> Tensor:
-    """The first so many of each example, copied, and moved to where that begins."""
-    if offsets is None:
-        own = [part[:count] for part, count in zip(parts, counts, strict=True)]
-    else:
-        begins = offsets.flatten().tolist()
-        own = [
-            part[:count] + begin for part, count, begin in zip(parts, counts, begins, strict=True)
-        ]
-    if len(own) > 1:
-        return torch.from_numpy(np.concatenate(own))
-    return torch.from_numpy(own[0] if offsets is not None else own[0].copy())
+@cache
+def _constant(numbers: tuple[int, ...]) -> np.ndarray:
+    return np.array(numbers, np.int64)

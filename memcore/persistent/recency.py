@@ -142,9 +142,9 @@ class Recency(SlotState):
         return self._replace(_version=self._version.edit(rows, change), _carried=(time,))
 
     @property
-    def levels(self) -> tuple[list[int], int]:
+    def levels(self) -> tuple[tuple[int, ...], int]:
         """Where each level begins in an example's stretch of the buffer, and how long that is."""
-        return [start * FAN_OUT for start in self._layout.starts], self._layout.size
+        return tuple(start * FAN_OUT for start in self._layout.starts), self._layout.size
 
     def last_access(self) -> Int[Tensor, "B N"]:
         """The step ``[B, N]``, int32, at which each slot was last accessed; 0: never. O(B·N)."""

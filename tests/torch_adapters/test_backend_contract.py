@@ -840,6 +840,22 @@ def test_states_are_resumed_exactly(model: Any, options: dict[str, Any]) -> None
 
 
 @models
+@pytest.mark.parametrize("rnn", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_that_are_not_packed_change_nothing(
+    model: Any, rnn: str, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a few rows it would take longer; not a bit of the result may depend on it."""
+    module = build(model, rnn_type=rnn, bias=bias, num_layers=2)
+    input, hx = batch(steps=3), state(module)
+    found = {}
+    for few in (0, 1000):
+        monkeypatch.setattr(layout, "FEW_ROWS", few)
+        found[few] = named_state(module(input, hx)[1])
+    equal(found[0], found[1000])
+
+
+@models
 def test_many_threads_use_a_module_at_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "THREAD_PAYS", 1)
     module = build(model)

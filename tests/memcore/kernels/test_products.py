@@ -14,13 +14,16 @@ pytest.importorskip("numba")
 import numba
 import torch
 
-from memcore.kernels.packing import in_panels
-from memcore.kernels.products import multiply, multiply_transposed
+from memcore.kernels.controllers import GRU, LSTM, RNN_TANH
+from memcore.kernels.packing import Gates, in_panels
+from memcore.kernels.panels import turned
+from memcore.kernels.products import multiply, multiply_rows, multiply_transposed
 from memcore.kernels.sizes import padded_to, registers
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # Kernels are called from kernels only.
 _multiply = numba.njit(lambda *arguments: multiply(*arguments))
+_multiply_rows = numba.njit(lambda *arguments: multiply_rows(*arguments))
 _multiply_transposed = numba.njit(lambda *arguments: multiply_transposed(*arguments))
 AROUND = 7  # numbers before and after an operand, which are to stay as they are
 
@@ -157,3 +160,49 @@ def test_panels() -> None:
     together = panels.transpose(0, 1).reshape(3, 12)
     assert torch.equal(together[:, :10], matrix)
     assert not together[:, 10:].any()
+
+
+@dtypes
+@pytest.mark.parametrize("seed", range(12))
+def test_rows_as_they_are_give_what_panels_give(dtype: Any, seed: int) -> None:
+    """Bit for bit, whatever stands around them."""
+    generator = np.random.default_rng(seed)
+    unit = registers(np.dtype(dtype).itemsize)
+    count, terms = (int(own) for own in generator.integers(1, 40, 2))
+    width = padded_to(unit, count)
+    weight, factors = random(generator, dtype, count, terms), random(generator, dtype, 1, terms)
+    start = random(generator, dtype, 1, width)
+    packed, plain = Operand(start, around=123.0), Operand(start, around=123.0)
+    panels = turned(torch.from_numpy(weight), unit).numpy().ravel()
+    left, rows = Operand(factors), Operand(weight, gap=int(generator.integers(0, 3)))
+    _multiply(
+        left.flat, AROUND, left.row, 1, panels, 0, unit, terms * unit,
+        packed.flat, AROUND, packed.row, 1, terms, width, True,
+    )  # fmt: skip
+    _multiply_rows(left.flat, AROUND, rows.flat, AROUND, rows.row, plain.flat, AROUND, count, terms)
+    np.testing.assert_array_equal(plain.view, packed.view)
+    assert (plain.outside() == 123).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "terms"), [(1, 1), (16, 8), (5, 17), (37, 24), (100, 31)])
+def test_weights_are_turned(dtype: torch.dtype, rows: int, terms: int) -> None:
+    unit = registers(dtype.itemsize)
+    weight = torch.randn(rows, terms, dtype=dtype)
+    expected = in_panels(weight.t(), unit)
+    assert torch.equal(turned(weight, unit), expected)
+    assert torch.equal(turned(weight.t().contiguous().t(), unit), expected)
+    assert torch.equal(turned(weight.repeat(1, 2)[:, :terms], unit), expected)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN_TANH])
+@pytest.mark.parametrize("hidden", [3, 16, 21])
+def test_panels_of_gates_are_those_of_the_matrix(kind: int, hidden: int) -> None:
+    gates, rows = Gates(kind, hidden, 16), {LSTM: 4, GRU: 3, RNN_TANH: 1}[kind] * hidden
+    from_input, from_state = torch.randn(rows, 7), torch.randn(rows, hidden)
+    matrix = gates.matrix(from_input, from_state)
+    assert torch.equal(gates.panels(from_input, from_state), in_panels(matrix.t(), 16))
+    alone = torch.zeros_like(from_state)
+    alone[:, 0] = from_state[:, 0]
+    biases = gates.matrix(from_input[:, :1], alone).sum(1)
+    assert torch.equal(gates.bias(from_input[:, 0], from_state[:, 0]), biases)
