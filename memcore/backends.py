@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memcore.errors import FLOAT_DTYPES, MemcoreError
+from memcore.errors import FLOAT_DTYPES, MemcoreError, how_to_install
 
 __all__ = [
     "BACKENDS",
@@ -64,7 +64,7 @@ def numba_is_missing() -> str | None:
     """None where numba is installed, else the sentence that says how to get it."""
     if importlib.util.find_spec("numba") is not None:
         return None
-    return "the package numba is not installed: pip install 'memcore[fast]'"
+    return f"the package numba is not installed: {how_to_install('fast')}"
 
 
 def why_not_numba(tensors: Iterable[Tensor]) -> str | None:

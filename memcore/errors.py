@@ -19,6 +19,7 @@ from torch import Tensor
 __all__ = ["MemcoreError"]
 
 FLOAT_DTYPES = (torch.float32, torch.float64)
+DISTRIBUTION = "torch-memcore"  # the name memcore belongs to another package
 FEW = 256  # numbers, of which Python finds the least sooner than torch
 
 Axes = tuple[str | int, ...]
@@ -166,6 +167,11 @@ def check_device(name: str, value: object) -> None:
             f"{name}: expected one of the {torch.cuda.device_count()} CUDA devices of this "
             f"machine, got {value!r}"
         )
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra, also where the library is a checkout."""
+    return f"pip install '{DISTRIBUTION}[{extra}]', in a checkout pip install -e '.[{extra}]'"
 
 
 def check_size(name: str, value: object, minimum: int = 1) -> int:

@@ -21,6 +21,7 @@ import torch
 
 from checkpoints import before, load_checkpoint
 from learning_lines import LINES, Line, Outcome
+from memcore.errors import how_to_install
 from metrics import read_metrics
 from options import build_parser
 from report import describe
@@ -150,7 +151,7 @@ def _draw(path: Path, outcomes: Runs, curves: Runs) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        print("no figure: matplotlib is not installed (pip install 'memcore[viz]')")
+        print(f"no figure: matplotlib is not installed ({how_to_install('viz')})")
         return
     names = list(dict.fromkeys(name for name, _ in curves))
     height = -(-len(names) // 2)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from checkpoints import write_whole
+from memcore.errors import how_to_install
 
 __all__ = ["Averages", "MetricsFile", "Row", "Sink", "TensorBoard", "read_metrics"]
 
@@ -183,7 +184,7 @@ class TensorBoard:
                 from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             print(
-                "-tensorboard: tensorboard is not installed (pip install 'memcore[viz]'), "
+                f"-tensorboard: tensorboard is not installed ({how_to_install('viz')}), "
                 "training goes on without it"
             )
             return None

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from memcore.errors import how_to_install
+
 __all__ = ["save_curve_picture", "save_memory_picture", "slots_to_show"]
 
 
@@ -29,7 +31,7 @@ def save_memory_picture(
         from matplotlib.colors import Normalize
         from matplotlib.figure import Figure
     except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'memcore[viz]')")
+        print(f"no picture: matplotlib is not installed ({how_to_install('viz')})")
         return
     steps = input.shape[0]
     layers = trace["write_weights"].shape[0] // steps
@@ -98,7 +100,7 @@ def save_curve_picture(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        print("no learning curve: matplotlib is not installed (pip install 'memcore[viz]')")
+        print(f"no learning curve: matplotlib is not installed ({how_to_install('viz')})")
         return
     width = max(1, len(iterations) // 50)
     level = columns["level"]

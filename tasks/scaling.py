@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from memcore.backends import numba_is_missing
+from memcore.errors import how_to_install
 from torch_adapters import DAM, DNC, SAM, SDNC
 from torch_adapters.recurrence import MemoryRNN
 
@@ -218,7 +219,7 @@ def _draw(path: Path, rows: list[Row], where: str) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        print("no figure: matplotlib is not installed (pip install 'memcore[viz]')")
+        print(f"no figure: matplotlib is not installed ({how_to_install('viz')})")
         return
     figure = Figure(figsize=(11, 5.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

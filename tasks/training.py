@@ -12,6 +12,7 @@ from checkpoints import Before, load_checkpoint
 from heat_maps import HeatMapServer
 from interruption import deferred_interrupt
 from memcore import MemcoreError
+from memcore.errors import how_to_install
 from metrics import MetricsFile, Sink, TensorBoard
 from options import build_parser, choose_device
 from report import describe, report
@@ -94,7 +95,7 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
     try:
         from tqdm import tqdm
     except ImportError:
-        raise SystemExit("the tasks need tqdm: pip install 'memcore[viz]'") from None
+        raise SystemExit(f"the tasks need tqdm: {how_to_install('viz')}") from None
 
     options, names = run.options, ("loss", *run.task.metrics)
     since, begun = time.perf_counter(), run.iteration

@@ -92,10 +92,10 @@ def make_index(
     """An index for ``batch_size`` memories of ``slots`` rows of zeros.
 
     Args:
-        name: ``'exact'``, ``'faiss'`` (extra ``memcore[faiss]``), ``'flann'`` (extra
-            ``memcore[flann]``), or ``'auto'``: exact while that is the fastest, then FAISS where
-            it is installed, else FLANN where that is. An object that keeps the protocol `Index`
-            gives an empty one of its kind.
+        name: ``'exact'``, ``'faiss'`` (extra ``torch-memcore[faiss]``), ``'flann'`` (extra
+            ``torch-memcore[flann]``), or ``'auto'``: exact while that is the fastest, then FAISS
+            where it is installed, else FLANN where that is. An object that keeps the protocol
+            `Index` gives an empty one of its kind.
         batch_size: B.
         slots: N.
         word_size: W.

@@ -7,6 +7,8 @@ import importlib.util
 import warnings
 from types import ModuleType
 
+from memcore.errors import how_to_install
+
 __all__ = ["PACKAGES", "has_library", "library"]
 
 PACKAGES = {"faiss": "faiss", "flann": "pyflann"}  # index, which is the extra too: module
@@ -33,5 +35,5 @@ def library(index: str) -> ModuleType:
             return importlib.import_module(PACKAGES[index])
     except ImportError as error:
         raise ImportError(
-            f"index {index!r} needs the package {PACKAGES[index]}: pip install 'memcore[{index}]'"
+            f"index {index!r} needs the package {PACKAGES[index]}: {how_to_install(index)}"
         ) from error

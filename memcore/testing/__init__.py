@@ -1,7 +1,7 @@
 """For those who test addressing, ours or their own: an oracle, assertions and strategies.
 
 `oracle`, `sam_oracle` and `sdnc_oracle` need NumPy only; the hypothesis strategies need the extra
-``memcore[testing]`` and are imported from `memcore.testing.strategies`.
+``torch-memcore[testing]`` and are imported from `memcore.testing.strategies`.
 """
 
 from memcore.testing import oracle, sam_oracle, sdnc_oracle

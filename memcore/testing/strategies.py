@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from memcore import dnc
+from memcore.errors import how_to_install
 
 try:
     from hypothesis import strategies as st
     from hypothesis.extra.numpy import arrays
 except ImportError as error:
     raise ImportError(
-        "memcore.testing.strategies needs hypothesis: pip install 'memcore[testing]'"
+        f"memcore.testing.strategies needs hypothesis: {how_to_install('testing')}"
     ) from error
 
 __all__ = [

@@ -22,6 +22,7 @@ import torch
 from contenders import Setting, forward, training
 from dense_lines import Unfit, with_kernels
 from harness import BUSY, Step, in_turn, machine, train, version_of
+from memcore.errors import how_to_install
 
 RESULTS = Path(__file__).parents[2] / "tasks" / "results"
 MIDDLE = Setting(batch=16, slots=64, word_size=32, read_heads=4, hidden_size=128)
@@ -130,7 +131,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        print("no figure: matplotlib is not installed (pip install 'memcore[viz]')")
+        print(f"no figure: matplotlib is not installed ({how_to_install('viz')})")
         return
     where, middle = result["machine"], result["sweeps"]["slots"][0]["setting"]
     figure = Figure(figsize=(9, 4.6), layout="constrained", facecolor="white")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from index_cases import refuses_bad_input
 from memcore import Index, MemcoreError, RowMemory, SparseWrite, make_index, sam, testing
+from memcore.errors import how_to_install
 from memcore.index import (
     AllRowsIndex,
     AutoIndex,
@@ -187,7 +188,7 @@ def test_make_index() -> None:
 @pytest.mark.parametrize("name", ["faiss", "flann"])
 def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
-    message = re.escape(f"pip install 'memcore[{name}]'")
+    message = re.escape(how_to_install(name))
     for make in (check_choice, sam_with):
         with pytest.raises(ImportError, match=message) as caught:
             make("index", name)

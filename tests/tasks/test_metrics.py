@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from copy_task import CopyTask
+from memcore.errors import how_to_install
 from metrics import Averages, MetricsFile, Row, TensorBoard, read_metrics
 from plots import save_curve_picture
 from run import Run
@@ -151,7 +152,7 @@ def test_tensorboard_that_is_not_there(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert TensorBoard.open(tmp_path, (), 0) is None
     assert capsys.readouterr().out == (
-        "-tensorboard: tensorboard is not installed (pip install 'memcore[viz]'), "
+        f"-tensorboard: tensorboard is not installed ({how_to_install('viz')}), "
         "training goes on without it\n"
     )
 

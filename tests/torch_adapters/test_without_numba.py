@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from memcore import MemcoreError, backends, dam, dnc
+from memcore.errors import how_to_install
 from torch_adapters import DAM, DNC
 from torch_adapters import backend as chooser
 
-EXTRA = "the package numba is not installed: pip install 'memcore[fast]'"
+EXTRA = f"the package numba is not installed: {how_to_install('fast')}"
 
 CODE = """
 import sys
@@ -71,11 +72,11 @@ def test_the_extra_is_named(model: Any, functions: Any, monkeypatch: pytest.Monk
     module = model(3, 8, nr_cells=5)
     assert module.backend_of(torch.zeros(1, 1, 3)) == ("reference", EXTRA)
     module.backend = "numba"
-    with pytest.raises(MemcoreError, match=r"pip install 'memcore\[fast\]'"):
+    with pytest.raises(MemcoreError, match=r"pip install 'torch-memcore\[fast\]'"):
         module(torch.zeros(1, 1, 3))
     state = functions.init_state(5, 4, 2)
     state = type(state)(*(field[None] for field in state))
     vectors = torch.zeros(1, functions.interface_size(4, 2))
     functions.batched_step(state, vectors)
-    with pytest.raises(MemcoreError, match=r"pip install 'memcore\[fast\]'"):
+    with pytest.raises(MemcoreError, match=r"pip install 'torch-memcore\[fast\]'"):
         functions.batched_step(state, vectors, backend="numba")
