@@ -141,4 +141,8 @@ def _read(path: Path, task: str) -> dict[str, Any]:
     for name, kind in PARTS.items():
         if name not in content or not isinstance(content[name], kind):
             raise _RefusedError(f"not a whole checkpoint, its {name} is missing or damaged")
+    for name in ("iteration", "goal"):
+        number = content[name]
+        if isinstance(number, bool) or (number is not None and not 0 <= number < 2**31):
+            raise _RefusedError(f"not a whole checkpoint, its {name} is {number}")
     return content

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 
@@ -13,7 +16,7 @@ from memcore.backends import check_backend, numba_is_missing
 from memcore.index import check_choice
 from task import AddOption
 
-__all__ = ["build_parser", "choose_device", "number"]
+__all__ = ["build_parser", "choose_device", "number", "wrong_option"]
 
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamax", "rmsprop", "sgd")
 
@@ -23,9 +26,10 @@ def number(kind: Callable[[str], float], low: float, high: float = float("inf"))
 
     def parse(text: str) -> float:
         value = kind(text)
-        if not low <= value <= high:
-            upto = "" if high == float("inf") else f" and at most {high:g}"
-            raise argparse.ArgumentTypeError(f"expected at least {low:g}{upto}, got {text}")
+        if not low <= value <= high or not math.isfinite(value):
+            upto = "" if high == float("inf") else f" and at most {high}"
+            finite = "" if math.isfinite(value) else "a finite number of "
+            raise argparse.ArgumentTypeError(f"expected {finite}at least {low:g}{upto}, got {text}")
         return value
 
     parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
@@ -51,6 +55,50 @@ def _backend(text: str) -> str:
     return text.lower()
 
 
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a path, got an empty one")
+    return Path(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names are written out, and a wrong option is answered by one line."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore
+        """As always, but ``-it`` is not ``-iterations``, which one dash would make of it."""
+        given = sys.argv[1:] if args is None else list(args)
+        for text in given:
+            name = text.partition("=")[0]
+            if name.startswith("-") and name not in self._names and not _is_number(name):
+                near = sorted(n for n in self._names if n.startswith(name))
+                also = f"; there are {', '.join(near)}" if near and name.strip("-") else ""
+                self.error(f"unrecognized arguments: {text}{also}")
+        options = super().parse_args(given, namespace)
+        start, limit = options.sequence_max_length, options.curriculum_limit
+        if 0 < limit < start:
+            self.error(
+                "argument -curriculum_limit/--curriculum_limit: expected 0 or at least "
+                f"-sequence_max_length = {start}, got {limit}"
+            )
+        return options
+
+    @property
+    def _names(self) -> set[str]:
+        return {name for action in self._actions for name in action.option_strings}
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and the way to more."""
+        self.exit(2, f"{self.prog}: error: {message} (-h shows all options)\n")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def build_parser(
     description: str, add_options: Callable[[AddOption], None] | None = None, **defaults: object
 ) -> argparse.ArgumentParser:
@@ -58,12 +106,12 @@ def build_parser(
 
     ``add_options`` adds those of the task alone, ``defaults`` are the task's own.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    positive, natural, anything = number(int, 1), number(int, 0), number(int, -1)
+    positive, natural, anything = (number(int, low, 2**31 - 1) for low in (1, 0, -1))
 
     def add(name: str, kind: Callable, default: object, help: str) -> None:
         parser.add_argument(f"-{name}", f"--{name}", type=kind, default=default, help=help)
@@ -76,7 +124,7 @@ def build_parser(
     def switch(name: str, help: str) -> None:
         parser.add_argument(f"-{name}", f"--{name}", action="store_true", help=help)
 
-    add("input_size", number(int, 2), 6, "width of the input")
+    add("input_size", number(int, 2, 2**31 - 1), 6, "width of the input")
     choose("rnn_type", ("lstm", "gru", "rnn"), "lstm", "controller")
     add("nhid", positive, 64, "width of the controller")
     add("dropout", number(float, 0, 0.999), 0.0, "between the layers of an RNN")
@@ -118,15 +166,39 @@ def build_parser(
     add("seed", number(int, 0, 2**62), 0, "seed of parameters and data")
     add(
         "checkpoint_dir",
-        Path,
+        _path,
         Path("checkpoints"),
         "folder for checkpoints, metrics and pictures",
     )
-    add("resume", Path, None, "checkpoint to go on from; its options become the defaults")
+    add("resume", _path, None, "checkpoint to go on from; its options become the defaults")
+    switch("overwrite", "replace what another run left in -checkpoint_dir")
     if add_options is not None:
         add_options(add)
     parser.set_defaults(**defaults)
     return parser
+
+
+def wrong_option(parser: argparse.ArgumentParser, saved: dict[Any, Any]) -> str | None:
+    """What is wrong with options that a checkpoint holds, if anything is."""
+    actions = {action.dest: action for action in parser._actions}
+    for name, value in saved.items():
+        action = actions.get(name)
+        if action is None:
+            return f"option {name!r} is none of this task"
+        text = str(value)
+        try:
+            if action.nargs == 0:  # a switch
+                right = isinstance(value, bool)
+            elif action.choices is not None:
+                right = value in action.choices
+            else:
+                right = callable(action.type) and action.type(text) == value
+                right = right and not isinstance(value, bool)
+        except (argparse.ArgumentTypeError, ValueError, TypeError):
+            right = False
+        if not right:
+            return f"option {name} is {value!r}"
+    return None
 
 
 def choose_device(cuda: int) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,19 @@ from curriculum import build_curriculum
 from memcore import MemcoreError
 from metrics import Averages, Row
 from models import build_model, build_optimizer, build_scheduler
+from saved_parts import out_of_range, unlike, wrong_optimizer
 from task import Batch, Task
 
-__all__ = ["Run"]
+__all__ = ["NotFiniteError", "Run"]
 
 # Options of the machine and the moment rather than of the run.
-NOT_KEPT = ("resume", "checkpoint_dir", "cuda", "tensorboard", "visdom", "visdom_port")
+NOT_KEPT = (
+    "resume", "overwrite", "checkpoint_dir", "cuda", "tensorboard", "visdom", "visdom_port",
+)  # fmt: skip
+
+
+class NotFiniteError(Exception):
+    """Something of which training cannot go on: what it is."""
 
 
 class Run:
@@ -47,7 +55,11 @@ class Run:
         return self.curriculum.level(self.iteration)
 
     def train_once(self) -> Row:
-        """One iteration."""
+        """One iteration.
+
+        Raises:
+            NotFiniteError: the loss or its gradient is not finite; the model stays as it was.
+        """
         self.iteration += 1
         level, rate = self.level(), self.optimizer.param_groups[0]["lr"]
         length = self.task.length(level, self.data)
@@ -56,9 +68,12 @@ class Run:
         self.optimizer.zero_grad()
         output = self.model(batch.input)[0]
         loss = self.task.loss(output, batch.target)
+        if not math.isfinite(loss.item()):
+            raise NotFiniteError(f"the loss is {loss.item()}")
         loss.backward()
-        if self.options.clip > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip or math.inf)
+        if not math.isfinite(norm):
+            raise NotFiniteError(f"the norm of the gradient is {norm:g}")
         self.optimizer.step()
         self.scheduler.step()
         scores = self.task.score(output.detach(), batch.target)
@@ -116,8 +131,21 @@ class Run:
         batch = self.task.batch(self.options, length, size, generator)
         return Batch(*(part.to(self.device) for part in batch))
 
+    def others(self) -> list[Path]:
+        """Checkpoints of another run that this one would replace."""
+        if self.then is not Before.DROP:
+            return []
+        return [path for path in (self.checkpoint, before(self.checkpoint)) if path.exists()]
+
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint.
+
+        Raises:
+            NotFiniteError: a parameter is not finite; the checkpoint that is there stays.
+        """
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise NotFiniteError(f"{name} is no longer finite")
         content = {
             "task": self.task.name,
             "options": {k: v for k, v in vars(self.options).items() if k not in NOT_KEPT},
@@ -149,10 +177,35 @@ class Run:
         """Go on from a checkpoint, read from ``source``, as if never interrupted."""
         try:
             self._restore(saved, source)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             raise SystemExit(
                 f"-resume {source}: not a whole checkpoint ({type(error).__name__}: {error})"
             ) from None
+
+    def _check(self, saved: dict[str, Any], source: Path) -> None:
+        """End the program where a part is not of the kind that this run would have saved."""
+        averages, curriculum = saved["averages"], saved["curriculum"]
+        wrong = unlike("averages", averages, self.averages.state_dict())
+        if wrong is None and len(averages["sums"]) != 1 + len(self.task.metrics):
+            wrong = "averages['sums'] has another length"
+        wrong = wrong or out_of_range("averages['count']", averages["count"], 0)
+        if saved["scheduler"].get("last_epoch") != saved["iteration"]:
+            wrong = wrong or "scheduler is at another iteration"
+        if saved["options"]["optim"] == self.options.optim:
+            wrong = wrong or wrong_optimizer(
+                saved["optimizer"], self.options.optim, list(self.model.parameters())
+            )
+        if curriculum["kind"] == self.curriculum.kind:
+            own = self.curriculum.state_dict()
+            if "losses" in own:
+                own["losses"] = [0.0]
+            wrong = wrong or unlike("curriculum", curriculum, own)
+            if "level" in own:
+                wrong = wrong or out_of_range("curriculum['level']", curriculum["level"], 1)
+        if wrong is not None:
+            raise SystemExit(f"-resume {source}: not a whole checkpoint, its {wrong}")
 
     def _restore(self, saved: dict[str, Any], source: Path) -> None:
         try:
@@ -162,8 +215,12 @@ class Run:
                 f"-resume {source}: the options given build another model than the "
                 "checkpoint's; leave them out to take the checkpoint's"
             ) from None
+        self._check(saved, source)
         if saved["options"]["optim"] == self.options.optim:
-            self.optimizer.load_state_dict(saved["optimizer"])
+            # Its settings are the program's; the rate is restored below.
+            settings = self.optimizer.state_dict()["param_groups"]
+            states = saved["optimizer"]["state"]
+            self.optimizer.load_state_dict({"state": states, "param_groups": settings})
         else:
             print(f"the optimizer, {self.options.optim}, starts anew: it is another than before")
         if saved["curriculum"]["kind"] == self.curriculum.kind:
@@ -174,7 +231,7 @@ class Run:
         if self.device.type == "cuda" and "random_cuda" in saved:
             torch.cuda.set_rng_state(saved["random_cuda"], self.device)
         self.iteration = saved["iteration"]
-        self._restore_rate(saved["scheduler"])
+        self._restore_rate()
         same_goal = saved["goal"] == self.curriculum.goal()
         self.solved = saved["solved"] and same_goal and not self.options.train_on
         sources = {self.checkpoint: Before.ROTATE, before(self.checkpoint): Before.KEEP}
@@ -184,10 +241,10 @@ class Run:
         if self.then is Before.ROTATE:
             self.saved_at = self.iteration
 
-    def _restore_rate(self, saved: dict[str, Any]) -> None:
+    def _restore_rate(self) -> None:
         """The rate that -lr and -scheduler, as they are now, give at this iteration."""
-        self.scheduler.load_state_dict(saved)
-        self.scheduler.base_lrs = [self.options.lr]
         rate = self.options.lr * self.scheduler.lr_lambdas[0](self.iteration)
+        own = {"last_epoch": self.iteration, "_step_count": self.iteration + 1, "_last_lr": [rate]}
+        self.scheduler.load_state_dict(self.scheduler.state_dict() | own)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

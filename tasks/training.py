@@ -14,9 +14,9 @@ from interruption import deferred_interrupt
 from memcore import MemcoreError
 from memcore.errors import how_to_install
 from metrics import MetricsFile, Sink, TensorBoard
-from options import build_parser, choose_device
+from options import build_parser, choose_device, wrong_option
 from report import describe, report
-from run import Run
+from run import NotFiniteError, Run
 from task import Batch, BitsTask, Task
 
 __all__ = ["Batch", "BitsTask", "Task", "main"]
@@ -29,6 +29,9 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None) -> Non
     source, saved = None, {}
     if options.resume is not None:
         source, saved = load_checkpoint(options.resume, task.name)
+        wrong = wrong_option(parser, saved["options"])
+        if wrong is not None:
+            raise SystemExit(f"-resume {source}: not a whole checkpoint, its {wrong}")
         parser.set_defaults(**saved["options"], checkpoint_dir=source.parent)
         options = parser.parse_args(argv)
     device = choose_device(options.cuda)
@@ -36,15 +39,25 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None) -> Non
         options.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SystemExit(f"-checkpoint_dir {options.checkpoint_dir}: {error.strerror}") from None
-    run = Run(task, options, device)
+    try:
+        run = Run(task, options, device)
+    except (MemoryError, MemcoreError, OSError, OverflowError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SystemExit(f"the options describe no model that can be made: {reason}") from None
     _begin(run, source, saved)
-    with ExitStack() as stack:
-        sinks = [stack.enter_context(closing(sink)) for sink in _sinks(run, source, saved)]
-        if run.then is Before.DROP:
-            run.save()  # one that goes with the metrics
-        interrupted = _train(run, sinks)
-        if run.saved_at != run.iteration:
-            _save(run, sinks)
+    try:
+        with ExitStack() as stack:
+            sinks = [stack.enter_context(closing(sink)) for sink in _sinks(run, source, saved)]
+            if run.then is Before.DROP:
+                run.save()  # one that goes with the metrics
+            interrupted = _train(run, sinks)
+            if run.saved_at != run.iteration:
+                _save(run, sinks)
+    except NotFiniteError as error:
+        raise SystemExit(
+            f"stopped at iteration {run.iteration}: {error}; go on from iteration {run.saved_at} "
+            f"with -resume {run.checkpoint}, and a smaller -lr or -clip"
+        ) from None
     if interrupted:
         raise SystemExit(
             f"stopped at iteration {run.iteration}; go on with -resume {run.checkpoint}"
@@ -65,8 +78,14 @@ def _begin(run: Run, source: Path | None, saved: dict[str, Any]) -> None:
         print(f"going on from iteration {run.iteration} of {source}")
         if run.solved or run.iteration >= run.options.iterations:
             print("nothing left to train: " + ("solved" if run.solved else "raise -iterations"))
-    if run.then is Before.DROP and run.checkpoint.exists():
-        print(f"{run.checkpoint} is from an earlier run and is replaced")
+    others = run.others()
+    if others and not run.options.overwrite:
+        raise SystemExit(
+            f"{others[0]} is of another run: go on with it by -resume {others[0]}, replace it by "
+            "-overwrite, or give another -checkpoint_dir"
+        )
+    if others:
+        print(f"{others[0]} is of another run and is replaced")
 
 
 def _sinks(run: Run, source: Path | None, saved: dict[str, Any]) -> list[Sink]:

@@ -13,6 +13,7 @@ import torch
 from checkpoints import FORMAT, before
 from copy_task import CopyTask
 from kills import assert_same_run
+from run import Run
 from small_runs import SMALL, run
 from training import main
 
@@ -145,9 +146,9 @@ def test_neither_checkpoint_can_be_used(tmp_path: Path) -> None:
 
 def test_a_run_leaves_no_checkpoint_of_an_earlier_one(tmp_path: Path) -> None:
     run(tmp_path, "-iterations", "4", "-seed", "1")
-    run(tmp_path, "-iterations", "0")
+    run(tmp_path, "-iterations", "0", "-overwrite")
     assert not before(tmp_path / "copy_dnc.pt").exists()
-    run(tmp_path, "-iterations", "4")
+    run(tmp_path, "-iterations", "4", "-overwrite")
     saved = torch.load(before(tmp_path / "copy_dnc.pt"), weights_only=True)
     assert (saved["iteration"], saved["options"]["seed"]) == (0, 0)
 
@@ -180,8 +181,75 @@ def test_resuming_into_the_folder_of_another_run(
     run(tmp_path / "two", "-iterations", "4", "-seed", "1")
     saved = str(tmp_path / "one" / "copy_dnc.pt")
     capsys.readouterr()
-    after = run(tmp_path / "two", "-resume", saved, "-seed", "0")
     path = tmp_path / "two" / "copy_dnc.pt"
-    assert f"{path} is from an earlier run and is replaced" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="two/copy_dnc.pt is of another run"):
+        run(tmp_path / "two", "-resume", saved, "-seed", "0")
+    after = run(tmp_path / "two", "-resume", saved, "-seed", "0", "-overwrite")
+    assert f"{path} is of another run and is replaced" in capsys.readouterr().out
     assert (after["iteration"], after["options"]["seed"]) == (4, 0)
     assert not before(path).exists()
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to everything in a checkpoint, what holds it included."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        return found + [way for key, own in value.items() for way in _leaves(own, (*path, key))]
+    if isinstance(value, list):
+        return found + [way for at, own in enumerate(value) for way in _leaves(own, (*path, at))]
+    return found
+
+
+def _with(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy in which something else stands at the end of a way."""
+    if not path:
+        return value
+    copied = dict(content) if isinstance(content, dict) else list(content)
+    copied[path[0]] = _with(content[path[0]], path[1:], value)
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "curriculum"), [("adam", "exponential"), ("rmsprop", "linear")]
+)
+def test_a_wrong_value_anywhere_is_told_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    optimizer: str,
+    curriculum: str,
+) -> None:
+    """Or it does no harm: an iteration can be trained from there."""
+    saved = run(
+        tmp_path, "-iterations", "3", "-optim", optimizer, "-curriculum", curriculum, "-nhid", "3"
+    )
+    before(tmp_path / "copy_dnc.pt").unlink()
+    path, refused, taken = tmp_path / "copy_dnc.pt", 0, []
+    monkeypatch.setattr("training.report", lambda run: None)
+    monkeypatch.setattr("training._sinks", lambda *arguments: [])
+    monkeypatch.setattr(Run, "save", lambda self: None)
+    others = ["x", None, -1, {}, torch.ones(2), 10**30]
+    for way in _leaves(saved):
+        for value in others:
+            content = _with(saved, way, value)
+            monkeypatch.setattr(torch, "load", lambda *_, content=content, **__: content)
+            before_it = torch.get_rng_state()
+            told = _refusal(["-resume", str(path), "-iterations", "4"])
+            torch.set_rng_state(before_it)
+            if told is None:
+                taken.append((way, value))
+            else:
+                assert len(told.splitlines()) == 1, (way, value, told)
+                refused += 1
+    # What is taken is right, or is worked out anew: the schedule, the optimizer's settings.
+    assert refused > 400
+    capsys.readouterr()
+
+
+def _refusal(arguments: list[str]) -> str | None:
+    """The line with which the program ends, if it does not train."""
+    try:
+        main(CopyTask(), "", arguments)
+    except SystemExit as error:
+        return str(error)
+    return None

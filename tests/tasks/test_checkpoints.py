@@ -12,6 +12,7 @@ import torch
 
 from copy_task import CopyTask
 from interruption import deferred_interrupt
+from kills import assert_same_run
 from run import Run
 from small_runs import SMALL, run
 from training import main
@@ -81,13 +82,98 @@ def test_a_solved_run_goes_on_where_more_is_asked(
     assert "nothing left" not in capsys.readouterr().out
 
 
-def test_an_earlier_run_is_not_replaced_silently(
+def test_another_run_is_not_replaced_unless_told_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(tmp_path, "-iterations", "1")
-    assert "earlier run" not in capsys.readouterr().out
-    run(tmp_path, "-iterations", "1")
-    assert "copy_dnc.pt is from an earlier run and is replaced" in capsys.readouterr().out
+    run(tmp_path, "-iterations", "4")
+    found = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    message = r"copy_dnc.pt is of another run: go on with it by -resume .*copy_dnc.pt, replace"
+    with pytest.raises(SystemExit, match=message):
+        run(tmp_path, "-iterations", "1")
+    (tmp_path / "copy_dnc.pt").rename(tmp_path / "away.pt")
+    with pytest.raises(SystemExit, match="copy_dnc.previous.pt is of another run"):
+        run(tmp_path, "-iterations", "1")
+    (tmp_path / "away.pt").rename(tmp_path / "copy_dnc.pt")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == found
+    assert run(tmp_path, "-iterations", "1", "-overwrite")["iteration"] == 1
+    assert "copy_dnc.pt is of another run and is replaced" in capsys.readouterr().out
+
+
+class Spoiled:
+    """The loss, or its gradient, of one iteration is not finite."""
+
+    def __init__(self, at: int, value: float, of_gradient: bool) -> None:
+        self.at, self.value, self.of_gradient = at, value, of_gradient
+        self.loss, self.train_once = CopyTask.loss, Run.train_once
+        self.iteration = 0
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def train_once(run: Run) -> Any:
+            self.iteration = run.iteration + 1
+            return self.train_once(run)
+
+        def loss(task: CopyTask, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            right = self.loss(task, output, target)
+            if self.iteration != self.at:
+                return right
+            if self.of_gradient:
+                right.register_hook(lambda gradient: gradient * self.value)
+                return right
+            return right * self.value
+
+        monkeypatch.setattr(Run, "train_once", train_once)
+        monkeypatch.setattr(CopyTask, "loss", loss)
+
+
+@pytest.mark.parametrize(
+    ("value", "of_gradient", "what"),
+    [
+        (float("nan"), False, "the loss is nan"),
+        (float("inf"), False, "the loss is inf"),
+        (float("nan"), True, "the norm of the gradient is nan"),
+    ],
+)
+def test_what_is_not_finite_stops_a_run_and_loses_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    value: float,
+    of_gradient: bool,
+    what: str,
+) -> None:
+    run(tmp_path / "whole", "-iterations", "12")
+    path = tmp_path / "copy_dnc.pt"
+    with monkeypatch.context() as patch:
+        Spoiled(7, value, of_gradient).patch(patch)
+        with pytest.raises(SystemExit) as stopped:
+            run(tmp_path, "-iterations", "12")
+    assert str(stopped.value) == (
+        f"stopped at iteration 7: {what}; go on from iteration 4 with -resume {path}, "
+        "and a smaller -lr or -clip"
+    )
+    assert torch.load(path, weights_only=True)["iteration"] == 4
+    run(tmp_path, "-resume", str(path))
+    assert_same_run(tmp_path / "whole", tmp_path)
+
+
+def test_parameters_that_are_not_finite_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "copy_dnc.pt"
+
+    def train_once(run: Run) -> Any:
+        row = original(run)
+        if run.iteration == 8:
+            run.model.output.bias.data[1] = float("inf")
+        return row
+
+    original = Run.train_once
+    monkeypatch.setattr(Run, "train_once", train_once)
+    with pytest.raises(SystemExit, match=r"iteration 8: output.bias is no longer finite; go on fr"):
+        run(tmp_path, "-iterations", "12")
+    saved = torch.load(path, weights_only=True)
+    assert saved["iteration"] == 4
+    assert all(value.isfinite().all() for value in saved["model"].values())
 
 
 def test_a_checkpoint_folder_that_cannot_be(tmp_path: Path) -> None:
@@ -117,11 +203,11 @@ def test_checkpoints_are_written_on_the_way_and_whole(
 
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(SystemExit, match="copy_dnc.csv: no space left"):
-        run(tmp_path, "-iterations", "1")
+        run(tmp_path, "-iterations", "1", "-overwrite")
     assert (tmp_path / "copy_dnc.pt").read_bytes() == found
     left = 1
     with pytest.raises(SystemExit, match="copy_dnc.pt: no space left; no checkpoint was written"):
-        run(tmp_path, "-iterations", "1")
+        run(tmp_path, "-iterations", "1", "-overwrite")
 
 
 def test_the_summary_after_resuming_is_the_same(

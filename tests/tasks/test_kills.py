@@ -96,7 +96,7 @@ def test_killed_while_taking_over_another_folder(tmp_path: Path, call: int) -> N
     run(one, *SHORT, "-iterations", "6")
     run(two, *SHORT, "-seed", "2")
     source = ("-resume", str(one / "copy_dnc.pt"), *SHORT)
-    _killed_at(two, call, *source)
+    _killed_at(two, call, *source, "-overwrite")
     assert not list(two.glob("*.pt"))
     run(two, *source)
     assert_same_run(tmp_path / "whole", two)

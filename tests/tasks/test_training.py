@@ -42,17 +42,30 @@ def test_one_dash_or_two() -> None:
     ("arguments", "message"),
     [
         ("-optim adamw", "argument -optim/--optim: invalid choice: 'adamw'"),
-        ("-batch_size 0", "argument -batch_size/--batch_size: expected at least 1, got 0"),
+        (
+            "-batch_size 0",
+            "argument -batch_size/--batch_size: expected at least 1 and at most 2147483647, got 0",
+        ),
         ("-lr fast", "argument -lr/--lr: invalid float value: 'fast'"),
         ("-dropout 1", "argument -dropout/--dropout: expected at least 0 and at most 0.999, got 1"),
         ("-seed 99999999999999999999", "argument -seed/--seed: expected at least 0 and at most"),
-        ("-width 3", "unrecognized arguments: -width 3"),
+        ("-width 3", "unrecognized arguments: -width"),
+        ("-it 3", "unrecognized arguments: -it; there are -iterations"),
+        ("-iteration 3", "unrecognized arguments: -iteration; there are -iterations"),
+        ("--iter=3", "unrecognized arguments: --iter=3; there are --iterations"),
+        ("-lr inf", "argument -lr/--lr: expected a finite number of at least 0, got inf"),
+        ("-lr nan", "argument -lr/--lr: expected a finite number of at least 0, got nan"),
+        ("-lr -1", "argument -lr/--lr: expected at least 0, got -1"),
+        ("-checkpoint_dir=", "-checkpoint_dir: expected a path, got an empty one"),
+        ("-curriculum_limit 3", "expected 0 or at least -sequence_max_length = 4, got 3"),
     ],
 )
 def test_bad_options(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(CopyTask(), "", arguments.split())
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1
 
 
 def test_no_such_cuda_device() -> None:
