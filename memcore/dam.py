@@ -19,7 +19,7 @@ from torch import Tensor
 from memcore.access import read
 from memcore.batched import BatchedModel
 from memcore.content import content_weighting
-from memcore.errors import check_device, check_float_dtype, check_size, checked
+from memcore.errors import allocated, check_device, check_float_dtype, check_size, checked
 from memcore.sam_interface import (
     SAMInterface,
     interface_size,
@@ -36,6 +36,9 @@ __all__ = [
     "parse_interface",
     "step",
 ]
+
+
+WAY_OUT = "take fewer slots, or SAM, whose slots take memory when they are written"
 
 
 class DAMState(NamedTuple):
@@ -80,12 +83,16 @@ def init_state(
     check_float_dtype("dtype", dtype)
     check_device("device", device)
     place = {"dtype": dtype, "device": device}
-    return DAMState(
-        memory=torch.zeros(slots, word_size, **place),
-        usage=torch.zeros(slots, **place),
-        read_weights=torch.zeros(read_heads, slots, **place),
-        write_weights=torch.zeros(slots, **place),
-    )
+
+    def make() -> DAMState:
+        return DAMState(
+            memory=torch.zeros(slots, word_size, **place),
+            usage=torch.zeros(slots, **place),
+            read_weights=torch.zeros(read_heads, slots, **place),
+            write_weights=torch.zeros(slots, **place),
+        )
+
+    return allocated(make, (slots, max(word_size, read_heads)), dtype, WAY_OUT)
 
 
 @checked

@@ -18,7 +18,14 @@ from memcore.access import erase_and_add, read, read_weighting, write_weighting
 from memcore.allocation import allocation_weighting, retention, usage
 from memcore.batched import BatchedModel
 from memcore.content import content_weighting
-from memcore.errors import MemcoreError, check_device, check_float_dtype, check_size, checked
+from memcore.errors import (
+    MemcoreError,
+    allocated,
+    check_device,
+    check_float_dtype,
+    check_size,
+    checked,
+)
 from memcore.linkage import directional_weightings, link, precedence
 from memcore.numerics import oneplus
 
@@ -32,6 +39,9 @@ __all__ = [
     "parse_interface",
     "step",
 ]
+
+
+WAY_OUT = "take fewer slots, or the SDNC, which keeps a few links of each"
 
 
 class DNCState(NamedTuple):
@@ -160,14 +170,17 @@ def init_state(
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=device)
 
-    return DNCState(
-        memory=zeros(slots, word_size),
-        usage=zeros(slots),
-        precedence=zeros(slots),
-        link=zeros(slots, slots),
-        read_weights=zeros(read_heads, slots),
-        write_weights=zeros(slots),
-    )
+    def make() -> DNCState:
+        return DNCState(
+            memory=zeros(slots, word_size),
+            usage=zeros(slots),
+            precedence=zeros(slots),
+            link=zeros(slots, slots),
+            read_weights=zeros(read_heads, slots),
+            write_weights=zeros(slots),
+        )
+
+    return allocated(make, (slots, max(slots, word_size, read_heads)), dtype, WAY_OUT)
 
 
 @checked

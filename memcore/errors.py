@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from math import prod
 from numbers import Integral
 from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints, runtime_checkable
 
@@ -172,6 +173,37 @@ def check_device(name: str, value: object) -> None:
 def how_to_install(extra: str) -> str:
     """The command that installs an extra, also where the library is a checkout."""
     return f"pip install '{DISTRIBUTION}[{extra}]', in a checkout pip install -e '.[{extra}]'"
+
+
+def allocated(
+    make: Callable[[], Result], shape: tuple[int, ...], dtype: torch.dtype, way_out: str
+) -> Result:
+    """What ``make`` makes, or an error that names the argument that asks for too much memory.
+
+    Args:
+        make: makes tensors.
+        shape: of the largest of them.
+        dtype: its dtype.
+        way_out: what else can be done.
+
+    Raises:
+        MemcoreError: in place of what the system says where there is too little memory.
+    """
+    if torch.compiler.is_compiling():
+        return make()
+    count = prod(shape) * dtype.itemsize
+    message = (
+        f"slots: expected what there is memory for, got {count} bytes for {dtype} of shape "
+        f"{list(shape)}; {way_out}"
+    )
+    if count >= 2**63:
+        raise MemcoreError(message)
+    try:
+        return make()
+    except (MemoryError, OSError, RuntimeError) as error:
+        if count < 2**20:  # something else is wrong
+            raise
+        raise MemcoreError(message) from error
 
 
 def check_size(name: str, value: object, minimum: int = 1) -> int:

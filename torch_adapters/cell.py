@@ -13,9 +13,9 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from memcore.errors import check_tensor
+from memcore.errors import allocated, check_tensor
 
-__all__ = ["Cell", "DenseCell"]
+__all__ = ["Cell", "DenseCell", "batched_zeros"]
 
 State = TypeVar("State")
 
@@ -114,6 +114,22 @@ class DenseCell(ABC, Generic[State]):
         """The examples of ``state``, then those of ``before`` that come after them."""
         pairs = zip(_fields(state).values(), _fields(before).values(), strict=True)
         return type(state)(*(torch.cat([new, old[len(new) :]]) for new, old in pairs))
+
+
+def batched_zeros(state: State, batch_size: int) -> State:
+    """Zeros of the shapes of a state, for so many examples.
+
+    Raises:
+        MemcoreError: there is too little memory for them.
+    """
+    fields = _fields(state)
+    largest = max(fields.values(), key=Tensor.numel)
+
+    def make() -> State:
+        return type(state)(*(x.new_zeros(batch_size, *x.shape) for x in fields.values()))
+
+    shape = (batch_size, *largest.shape)
+    return allocated(make, shape, largest.dtype, "take fewer slots or a smaller batch")
 
 
 def _fields(state: object) -> dict[str, Tensor]:

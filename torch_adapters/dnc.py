@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memcore import dnc
 from memcore.errors import check_size
-from torch_adapters.cell import DenseCell
+from torch_adapters.cell import DenseCell, batched_zeros
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
 
@@ -51,7 +51,7 @@ class DNCCell(DenseCell[dnc.DNCState]):
         state = dnc.init_state(
             self.nr_cells, self.cell_size, self.read_heads, dtype=dtype, device=device
         )
-        return dnc.DNCState(*(value.new_zeros(batch_size, *value.shape) for value in state))
+        return batched_zeros(state, batch_size)
 
     def step(
         self, state: dnc.DNCState, interface: Tensor, backend: str = "auto"

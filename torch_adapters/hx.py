@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,11 @@ class Door:
         """Empty memories."""
         count = 1 if self.shared_memory else self.num_layers
         place = {"dtype": self.memory_dtype, "device": self.device}
-        return [self.cell.init_state(self.batch_size, **place) for _ in range(count)]
+        try:
+            return [self.cell.init_state(self.batch_size, **place) for _ in range(count)]
+        except MemcoreError as error:
+            # A module calls them by another name.
+            raise MemcoreError(re.sub("^slots:", "nr_cells:", str(error))) from error
 
     def new_reads(self) -> Tensor:
         """Read vectors of zeros."""
@@ -63,10 +68,11 @@ class Door:
         """
         if hx is None:
             hx = (None, None, None)
-        if not isinstance(hx, tuple) or len(hx) != 3:
+        if not isinstance(hx, tuple | list) or len(hx) != 3:
+            also = "; state_from_dict makes one of what state_to_dict gave"
             raise TypeError(
                 "hx: expected None or a tuple (controller_hidden, memory, read_vectors), "
-                f"got {_describe(hx)}"
+                f"got {_describe(hx)}{also if isinstance(hx, dict) else ''}"
             )
         hidden, memory, reads = hx
         return Carried(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from numbers import Real
 
@@ -12,7 +13,7 @@ from memcore.backends import check_backend
 from memcore.errors import check_device, check_size
 from torch_adapters.controller import CELLS, Controller
 
-__all__ = ["RNNOptions"]
+__all__ = ["RNNOptions", "check_clip"]
 
 PARAMETER_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -66,11 +67,15 @@ class RNNOptions:
         self.rnn_type = _choice("rnn_type", self.rnn_type, tuple(CELLS))
         self.nonlinearity = _choice("nonlinearity", self.nonlinearity, ("tanh", "relu"))
         self.dropout = _number("dropout", self.dropout)
-        self.clip = _number("clip", self.clip)
+        self.clip = check_clip(self.clip)
         if not 0 <= self.dropout < 1:
             raise MemcoreError(f"dropout: expected a number in [0, 1), got {self.dropout:g}")
-        if not self.clip >= 0:
-            raise MemcoreError(f"clip: expected a number of at least 0, got {self.clip:g}")
+        if self.dropout and self.num_hidden_layers == 1:
+            warnings.warn(
+                f"dropout: {self.dropout:g} does nothing with num_hidden_layers=1, since it stands "
+                "between the layers of the controller",
+                stacklevel=4,
+            )
         if self.dtype is not None:
             if not isinstance(self.dtype, torch.dtype):
                 raise TypeError(f"dtype: expected a torch.dtype, got {type(self.dtype).__name__}")
@@ -93,6 +98,19 @@ class RNNOptions:
             device=self.device,
             dtype=self.dtype,
         )
+
+
+def check_clip(clip: object) -> float:
+    """``clip`` as a float.
+
+    Raises:
+        TypeError: not a number.
+        MemcoreError: below 0, or not a number (NaN).
+    """
+    number = _number("clip", clip)
+    if not number >= 0:
+        raise MemcoreError(f"clip: expected a number of at least 0, got {number:g}")
+    return number
 
 
 def _choice(name: str, value: object, known: tuple[str, ...]) -> str:

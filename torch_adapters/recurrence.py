@@ -16,13 +16,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, check_backend, log_reference
+from memcore.errors import check_tensor
 from torch_adapters.backend import Backend, choose, has_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell
 from torch_adapters.debug import Trace
 from torch_adapters.hx import Door
 from torch_adapters.interface import Interface
-from torch_adapters.options import RNNOptions
+from torch_adapters.options import RNNOptions, check_clip
 from torch_adapters.segment import Weights, run_segment
 from torch_adapters.sequence import Steps, join, split, split_flags
 
@@ -50,7 +51,7 @@ class MemoryRNN(nn.Module):
         self.shared_memory = options.share_memory
         self.debug = options.debug
         self._backend = options.backend
-        self.clip = options.clip
+        self._clip = options.clip
         place = {"device": options.device, "dtype": options.dtype}
         widths = [options.input_size + cell.read_size]
         widths += [options.hidden_size + cell.read_size] * (options.num_layers - 1)
@@ -74,6 +75,15 @@ class MemoryRNN(nn.Module):
     @backend.setter
     def backend(self, backend: str) -> None:
         self._backend = check_backend("backend", backend)
+
+    @property
+    def clip(self) -> float:
+        """To what the controller's output is clamped, 0: not at all; can be set."""
+        return self._clip
+
+    @clip.setter
+    def clip(self, clip: float) -> None:
+        self._clip = check_clip(clip)
 
     def extra_repr(self) -> str:
         """The memory and the switches, for ``print(module)``."""
@@ -196,15 +206,19 @@ class MemoryRNN(nn.Module):
         )
         return door, steps, starts, carried, chosen, weights
 
-    def step(self, input: Tensor, hx: tuple[Any, Any, Any] | None = None) -> tuple[Any, ...]:
+    def step(
+        self,
+        input: Tensor,
+        hx: tuple[Any, Any, Any] | None = None,
+        episode_start: Tensor | None = None,
+    ) -> tuple[Any, ...]:
         """One time step, for loops of one's own.
-
-        To begin examples anew between steps, call `forward` with one time step and
-        ``episode_start``.
 
         Args:
             input: ``[B, input_size]``.
             hx: as in `forward`.
+            episode_start: bool ``[B]``: those examples begin anew, controller, memory and reads,
+                before the step.
 
         Returns:
             What `forward` returns, the output ``[B, output_size]``.
@@ -220,7 +234,13 @@ class MemoryRNN(nn.Module):
                 f"input: expected shape [batch, {self.input_size}], got {list(input.shape)}"
             )
         time_axis = 1 if self.batch_first else 0
-        output, *rest = self(input.unsqueeze(time_axis), hx)
+        if episode_start is None:
+            output, *rest = self(input.unsqueeze(time_axis), hx)
+        else:
+            device = input.device
+            check_tensor("episode_start", episode_start, input.shape[:1], torch.bool, device)
+            start = episode_start.unsqueeze(time_axis)
+            output, *rest = self(input.unsqueeze(time_axis), hx, episode_start=start)
         return output.squeeze(time_axis), *rest
 
     def _run_segments(

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from memcore.errors import allocated
+
 __all__ = ["Buffers", "array", "by_example", "lazy_zeros", "put"]
 
 Buffers: TypeAlias = "tuple[Tensor, ...]"  # each [rows, ...], with the same number of rows
@@ -24,11 +26,15 @@ def lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device 
     take no memory before. (`torch.zeros` writes them all; `calloc` does so too where it uses
     memory that was freed before.)
     """
-    count = prod(shape) * dtype.itemsize
-    if torch.device(device).type != "cpu" or count < LAZY_FROM:
-        return torch.zeros(shape, dtype=dtype, device=device)
-    private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
-    return torch.frombuffer(mmap.mmap(-1, count, **private), dtype=dtype).view(shape)
+
+    def make() -> Tensor:
+        count = prod(shape) * dtype.itemsize
+        if torch.device(device).type != "cpu" or count < LAZY_FROM:
+            return torch.zeros(shape, dtype=dtype, device=device)
+        own = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+        return torch.frombuffer(mmap.mmap(-1, count, **own), dtype=dtype).view(shape)
+
+    return allocated(make, shape, dtype, "take fewer slots, narrower ones or a smaller batch")
 
 
 def put(buffers: Buffers, rows: Tensor, values: Buffers) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 
 from memcore import MemcoreError, dnc
-from torch_adapters import DNC, select_state, state_from_dict, state_to_dict
+from torch_adapters import DAM, DNC, SAM, SDNC, select_state, state_from_dict, state_to_dict
 
 SIZES: dict[str, Any] = {"nr_cells": 5, "cell_size": 4, "read_heads": 2}
 
@@ -321,3 +321,62 @@ def test_loading() -> None:
 def test_nan_goes_through() -> None:
     output, _ = build()(torch.full((2, 4, 3), torch.nan))
     assert output.isnan().all()
+
+
+@pytest.mark.parametrize("model", [DNC, DAM, SAM, SDNC])
+@pytest.mark.parametrize("slots", [10**9, 2**45, 2**70])
+def test_more_slots_than_there_is_memory_for(model: Any, slots: int) -> None:
+    """The argument, how many bytes that would be, and what else can be done."""
+    module = model(3, 8, nr_cells=slots, cell_size=512)
+    least = slots * 512 * 4
+    with pytest.raises(MemcoreError, match=r"^nr_cells: expected what there is memory for") as told:
+        module(torch.zeros(2, 1, 3))
+    asked = re.search(
+        r"got (\d+) bytes for torch.float32 of shape \[.*\]; take fewer", str(told.value)
+    )
+    assert asked is not None
+    assert int(asked[1]) >= least
+
+
+def test_clip_is_checked_when_it_is_set_too() -> None:
+    module = build()
+    with refuses(TypeError, "clip: expected a number, got NoneType"):
+        module.clip = None
+    with refuses(MemcoreError, "clip: expected a number of at least 0, got -1"):
+        module.clip = -1
+    assert module.clip == 20
+    module.clip = 0
+    assert module.clip == 0
+
+
+def test_dropout_that_does_nothing_is_told() -> None:
+    message = "dropout: 0.5 does nothing with num_hidden_layers=1"
+    with pytest.warns(UserWarning, match=message) as told:
+        build(dropout=0.5, num_hidden_layers=1)
+    assert told[0].filename == __file__  # where it was built
+    build(dropout=0.5, num_hidden_layers=2)
+
+
+def test_hx_as_a_list_is_taken_and_as_a_saved_dictionary_is_explained() -> None:
+    module, input = build(), torch.randn(2, 4, 3)
+    _, hx = module(input)
+    assert torch.equal(module(input, list(hx))[0], module(input, hx)[0])
+    message = "hx: expected None or a tuple (controller_hidden, memory, read_vectors), got dict"
+    with refuses(TypeError, f"{message}; state_from_dict makes one of what state_to_dict gave"):
+        module(input, state_to_dict(hx))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_step_begins_examples_anew(batch_first: bool) -> None:
+    module, input = build(batch_first=batch_first), torch.randn(2, 3)
+    _, hx = module.step(input)
+    fresh, _ = module.step(input)
+    further, _ = module.step(input, hx)
+    output, _ = module.step(input, hx, torch.tensor([False, True]))
+    torch.testing.assert_close(output, torch.stack([further[0], fresh[1]]))
+    with refuses(MemcoreError, "episode_start: expected shape [2], got [2, 1]"):
+        module.step(input, hx, torch.zeros(2, 1, dtype=torch.bool))
+    with refuses(MemcoreError, "episode_start: expected dtype torch.bool, got torch.int64"):
+        module.step(input, hx, torch.zeros(2, dtype=torch.int64))
+    with refuses(TypeError, "episode_start: expected a torch.Tensor, got list"):
+        module.step(input, hx, [True, False])

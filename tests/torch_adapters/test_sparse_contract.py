@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import multiprocessing
 import sys
@@ -20,6 +21,7 @@ from memcore import MemcoreError, RowMemory, SparseWrite, sam, sdnc, sparse_stat
 from memcore.index import AllRowsIndex
 from memcore.kernels import layout, pages, segment
 from memcore.kernels.sparse_states import Journal
+from memcore.persistent.recency import Recency
 from torch_adapters import SAM, SDNC, select_state
 
 X, H, N, W = 3, 8, 30, 5
@@ -502,3 +504,37 @@ def test_read_weights_that_are_yet_to_be_negated(model: Any) -> None:
     wanted, _ = module(input, (hidden, memory, reads))
     found, _ = module(input, (hidden, memory._replace(read_weights=lazy), reads))
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@models
+def test_the_least_recent_slot_of_many_blocks(model: Any) -> None:
+    """All slots were accessed but for two, far from each other: these are the next written."""
+    slots = 128 * 128 + 1
+    module, input, last = build(model, nr_cells=slots), rows(2, 2), slots - 1
+    others = torch.tensor([slot for slot in range(slots) if slot not in (300, last)])
+    recency = Recency(2, slots)
+    for some in others.split(1000):
+        recency = recency.accessed(some.expand(2, -1), torch.ones(2, len(some), dtype=torch.bool))
+    state = module.cell.init_state(2, dtype=torch.float64, device="cpu")
+    hx: Any = None, state._replace(recency=recency), None
+    written = []
+    for step in range(2):
+        _, hx = module(input[:, step : step + 1], hx)
+        written.append(hx[1].write_index[:, -1].tolist())
+    assert written == [[300, 300], [last, last]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reads", [1, 2])
+@models
+def test_an_old_state_goes_on_as_its_copy_does(model: Any, reads: int) -> None:
+    """Also where another future of it came first."""
+    module = build(model, **({"temporal_reads": reads} if model is SDNC else {}))
+    hx = None
+    for _ in range(12):
+        hx = module(rows(steps=3), hx)[1]
+        kept, later = copy.deepcopy(hx), rows(steps=3)
+        module(rows(steps=3), hx)
+        (one, after), (other, wanted) = module(later, hx), module(later, kept)
+        assert torch.equal(one, other)
+        assert same(after, wanted)
