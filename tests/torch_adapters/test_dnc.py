@@ -175,7 +175,8 @@ def test_dropout_acts_between_rnn_layers_in_training_only() -> None:
     assert not torch.equal(module(input)[0], module(input)[0])
     module.eval()
     same(module(input), module(input))
-    single = build(dropout=0.5, num_hidden_layers=1)
+    with pytest.warns(UserWarning, match="dropout: 0.5 does nothing"):
+        single = build(dropout=0.5, num_hidden_layers=1)
     same(single(input), single(input))
 
 
