@@ -90,6 +90,8 @@ def why_not_numba(tensors: Iterable[Tensor]) -> str | None:
             return f"a tensor is {tensor.dtype}, and kernels take float32 and float64"
         if tensor.layout != torch.strided:
             return f"a tensor is {tensor.layout}, and kernels take strided ones"
+        if not tensor.data_ptr() and tensor.numel():
+            return "a tensor has no memory of its own, which kernels would read"
         dtype = dtype or tensor.dtype
         if tensor.dtype != dtype:
             return f"tensors are of {dtype} and {tensor.dtype}, and kernels take one dtype"

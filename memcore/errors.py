@@ -266,6 +266,16 @@ def check_flags(name: str, flags: object, batch: int) -> None:
         )
 
 
+def has_numbers(tensor: Tensor) -> bool:
+    """Whether its numbers can be looked at: no transform, mode or compiler stands in between."""
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._functorch.peek_interpreter_stack() is None  # pyright: ignore
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._has_storage(tensor)
+    )
+
+
 def check_slots(name: str, index: object, batch: int, slots: int) -> None:
     """Raise unless ``index`` is an int tensor ``[B, J]`` of, on a CPU, slots in [0, N)."""
     if not isinstance(index, Tensor):
@@ -275,7 +285,7 @@ def check_slots(name: str, index: object, batch: int, slots: int) -> None:
     if index.dtype not in (torch.int64, torch.int32):
         raise MemcoreError(f"{name}: expected dtype int64 or int32, got {index.dtype}")
     if index.is_cpu and index.numel():
-        if index.numel() < FEW:  # the sooner done in Python
+        if index.numel() < FEW and has_numbers(index):  # the sooner done in Python
             chosen = index.flatten().tolist()
             least, most = min(chosen), max(chosen)
         else:

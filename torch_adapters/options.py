@@ -110,7 +110,7 @@ def check_clip(clip: object) -> float:
     number = _number("clip", clip)
     if not number >= 0:
         raise MemcoreError(f"clip: expected a number of at least 0, got {number:g}")
-    return number
+    return number + 0.0  # −0 is 0
 
 
 def _choice(name: str, value: object, known: tuple[str, ...]) -> str:

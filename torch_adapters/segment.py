@@ -120,7 +120,7 @@ def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
             module.num_layers,
             module.num_hidden_layers,
             module.hidden_size,
-            max(float(module.clip), 0.0),
+            module.clip,
             module.shared_memory,
         ),
     )

@@ -172,3 +172,15 @@ def test_nan_goes_through() -> None:
     """As in PyTorch's own layers: no check on values, no hidden repair."""
     weights = memcore.content_weighting(MEMORY * torch.nan, KEYS, STRENGTHS)
     assert weights.isnan().all()
+
+
+def test_slots_under_transforms_are_what_they_were() -> None:
+    """What looks at a few of them sooner than torch stands aside where torch's operations must."""
+    memory = memcore.RowMemory.from_tensor(torch.randn(2, 5, 3))
+    index = torch.tensor([[0, 1], [2, 3]])
+    functionalized = torch.func.functionalize(memory.read)(index)
+    assert torch.equal(functionalized, memory.read(index))
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.vmap(memory.read)(index[None])
+    with pytest.raises(MemcoreError, match=r"index: expected slots in \[0, 5\), got 5"):
+        memory.read(index + 2)

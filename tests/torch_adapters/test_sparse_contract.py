@@ -538,3 +538,31 @@ def test_an_old_state_goes_on_as_its_copy_does(model: Any, reads: int) -> None:
         (one, after), (other, wanted) = module(later, hx), module(later, kept)
         assert torch.equal(one, other)
         assert same(after, wanted)
+
+
+def test_a_clip_of_minus_zero_is_none() -> None:
+    """Neither there, nor in what is kept for all modules of the same sizes."""
+    input = rows(2, 1)
+    found = [build(SAM, clip=clip)(input)[0] for clip in (-0.0, 0.0)]
+    expected = build(SAM, clip=0, backend="reference")(input)[0]
+    for output in found:
+        torch.testing.assert_close(output, expected)
+
+
+@models
+@pytest.mark.parametrize("which", ["hidden", "reads"])
+def test_tensors_without_memory_go_to_the_reference(model: Any, which: str) -> None:
+    module, input = build(model, backend="auto", num_hidden_layers=1), rows(2, 1)
+    _, ([(hidden, cell)], memory, reads) = module(input)
+
+    def state(zeros: Any) -> Any:
+        if which == "hidden":
+            return [(zeros(hidden.shape, dtype=hidden.dtype), cell)], memory, reads
+        return [(hidden, cell)], memory, zeros(reads.shape, dtype=reads.dtype)
+
+    without: Any = torch._efficientzerotensor  # pyright: ignore
+    assert module.backend_of(input, state(without)) == (
+        "reference", "a tensor has no memory of its own, which kernels would read",
+    )  # fmt: skip
+    expected = module(input, state(torch.zeros))[0]
+    torch.testing.assert_close(module(input, state(without))[0], expected)
