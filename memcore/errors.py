@@ -176,7 +176,7 @@ def how_to_install(extra: str) -> str:
 
 
 def allocated(
-    make: Callable[[], Result], shape: tuple[int, ...], dtype: torch.dtype, way_out: str
+    make: Callable[[], Result], shape: tuple[Any, ...], dtype: torch.dtype, way_out: str
 ) -> Result:
     """What ``make`` makes, or an error that names the argument that asks for too much memory.
 
@@ -189,7 +189,8 @@ def allocated(
     Raises:
         MemcoreError: in place of what the system says where there is too little memory.
     """
-    if torch.compiler.is_compiling():
+    # Tracing, sizes are tensors.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore
         return make()
     count = prod(shape) * dtype.itemsize
     message = (
