@@ -83,6 +83,7 @@ PLAIN_PYTHON = {
     "pool",
     "room",
     "segment",
+    "sparse_room",
     "sparse_segment",
     "sparse_states",
     "weight_gradients",

@@ -7,8 +7,8 @@ sparse_segment`); a `Journal` says afterwards which rows were touched, and what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from memcore.kernels import plan as numbers
 from memcore.kernels import sparse_plan as plan
 from memcore.kernels.joining import Counts, join, join_rows
 from memcore.kernels.layout import Layout
-from memcore.kernels.room import Room, Want
+from memcore.kernels.room import Room
 from memcore.kernels.sparse import keys_at
+from memcore.kernels.sparse_room import NoteSizes, room_for
 from memcore.persistent.buffers import Buffers
 from memcore.persistent.versions import Edited
 
@@ -106,76 +107,6 @@ def finish(layout: Layout, states: list[list[Any]], backward: bool) -> None:
 Log: TypeAlias = "tuple[int, int, int]"
 
 CONTIGUOUS = torch.contiguous_format
-KINDS = {torch.float32: np.float32, torch.float64: np.float64}
-
-
-class _Sizes(NamedTuple):
-    """All that the room of a journal depends on."""
-
-    batch: int
-    slots: int
-    width: int
-    heads: int
-    seen: int  # V
-    reads: int  # K
-    kept: int  # K_L
-    steps: int
-    dtype: torch.dtype
-    levels: tuple[int, ...]  # where those of the recency's tree begin
-    tree: int  # its length
-
-
-class _Asked(NamedTuple):
-    """What a journal needs room for."""
-
-    wants: tuple[Want, ...]
-    most: dict[int, int]  # by a counter, how much of that each example may note
-    numbers: dict[int, int]  # beside the wants what kernels are told, by its place
-
-
-@lru_cache(maxsize=64)
-def _asked(sizes: _Sizes) -> _Asked:
-    heads, seen, steps, kept = sizes.heads, sizes.seen, sizes.steps, sizes.kept
-    written, kind = heads * seen + 1, KINDS[sizes.dtype]
-    rows = min(sizes.slots, heads * seen + steps * written)
-    above = sizes.tree - sizes.levels[1] if len(sizes.levels) > 1 else 1
-    entries = min(above, rows * max(1, len(sizes.levels) - 1))
-    most = dict.fromkeys((plan.ROW_COUNT, plan.WRITTEN_COUNT, plan.LEAF_COUNT), rows)
-    most[plan.ENTRY_COUNT] = entries
-    numbers = {plan.LEVELS: len(sizes.levels)}
-    numbers |= {plan.MOST_ROWS: rows, plan.MOST_ENTRIES: entries}
-    wants = [
-        Want(plan.COUNTS, (plan.COUNTERS,), np.int64, True),
-        Want(plan.FREE, (sizes.reads,), np.int64),
-        Want(plan.VISIBLE, (heads * seen,), np.int64),
-        Want(plan.FOUND, (heads, sizes.reads), np.int64),
-        Want(plan.MASS, (rows,), kind, True),
-        Want(plan.ROWS_BEFORE, (rows, sizes.width), kind),
-        Want(plan.MARKS_BEFORE, (rows,), np.uint8),
-        Want(plan.LEAVES, (rows,), np.int64),
-        Want(plan.LEAVES_BEFORE, (rows,), np.int32),
-        Want(plan.ENTRIES_BEFORE, (entries,), np.int32),
-    ]
-    logs = [
-        (rows, plan.ROW_LOG, plan.ROW_TABLE, plan.ROW_MASK),
-        (entries, plan.ENTRY_LOG, plan.ENTRY_TABLE, plan.ENTRY_MASK),
-    ]
-    if kept:
-        links = min(sizes.slots, steps * (written + kept) * (1 + kept))
-        most[plan.LINK_COUNT] = numbers[plan.MOST_LINKS] = links
-        logs.append((links, plan.LINK_LOG, plan.LINK_TABLE, plan.LINK_MASK))
-        wants += [
-            Want(plan.LINKS_BEFORE, (links, kept), np.int32),
-            Want(plan.LINKS_VALUE, (links, kept), kind),
-            Want(plan.LINKS_AFTER, (links, kept), np.int32),
-            Want(plan.LINK_PLACE, (links,), np.int32, True),
-        ]
-    for count, log, table, mask in logs:
-        numbers[mask] = (1 << (2 * count - 1).bit_length()) - 1
-        wants.append(Want(log, (count,), np.int64))
-        wants.append(Want(table, (numbers[mask] + 1,), np.int32, True))
-    every = (want._replace(shape=(sizes.batch, *want.shape)) for want in wants)
-    return _Asked(tuple(every), most, numbers)
 
 
 class Journal:
@@ -214,10 +145,10 @@ class Journal:
             self.linked = tuple(value.clone() for value in state.links.carried)
         kept = self.linked[0].shape[1] if self.linked else 0
         levels, tree = state.recency.levels
-        self._sizes = _Sizes(
+        self._sizes = NoteSizes(
             batch, slots, width, heads, seen, reads, kept, steps, like.dtype, levels, tree
         )
-        self._asked = _asked(self._sizes)
+        self._asked = room_for(self._sizes)
         self._room = Room(self._asked.wants)
         self.counts = self._room.array(plan.COUNTS)
 
