@@ -191,6 +191,8 @@ def wrong_option(parser: argparse.ArgumentParser, saved: dict[Any, Any]) -> str 
                 right = isinstance(value, bool)
             elif action.choices is not None:
                 right = value in action.choices
+            elif isinstance(action.default, str):  # the parser's to judge, if it is not overruled
+                right = isinstance(value, str)
             else:
                 right = callable(action.type) and action.type(text) == value
                 right = right and not isinstance(value, bool)

@@ -58,6 +58,10 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None) -> Non
             f"stopped at iteration {run.iteration}: {error}; go on from iteration {run.saved_at} "
             f"with -resume {run.checkpoint}, and a smaller -lr or -clip"
         ) from None
+    except MemcoreError as error:
+        if not str(error).startswith("nr_cells:"):  # too many for the memory there is
+            raise
+        raise SystemExit(str(error).replace("nr_cells:", "-mem_slot:", 1)) from None
     if interrupted:
         raise SystemExit(
             f"stopped at iteration {run.iteration}; go on with -resume {run.checkpoint}"

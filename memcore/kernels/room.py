@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from memcore.kernels.layout import Layout
 
-__all__ = ["Room", "Want"]
+__all__ = ["Room", "RoomPlan", "Want", "laid_out"]
 
 ALIGNMENT = 64  # bytes
 
@@ -23,16 +23,24 @@ class Want(NamedTuple):
     zeros: bool = False  # else anything
 
 
+class RoomPlan(NamedTuple):
+    """Where wanted arrays stand in two memories."""
+
+    places: dict[int, tuple[int, int, Want]]  # of each place in which memory, and from which byte
+    empty: int  # bytes
+    zeros: int  # bytes
+
+
 class Room:
     """Arrays that live as long as this.
 
     Args:
-        wants: what is wanted.
+        plan: where they stand.
     """
 
-    def __init__(self, wants: tuple[Want, ...]) -> None:
-        self._places, empty, zeros = _laid_out(wants)
-        self._memory = np.empty(empty, np.uint8), np.zeros(zeros, np.uint8)
+    def __init__(self, plan: RoomPlan) -> None:
+        self._places = plan.places
+        self._memory = np.empty(plan.empty, np.uint8), np.zeros(plan.zeros, np.uint8)
         self._begins = [own.__array_interface__["data"][0] for own in self._memory]
 
     def tell(self, layout: Layout, at: int) -> None:
@@ -51,9 +59,8 @@ class Room:
         return np.ndarray(want.shape, want.kind, self._memory[own], begin)
 
 
-@lru_cache(maxsize=256)
-def _laid_out(wants: tuple[Want, ...]) -> tuple[dict[int, tuple[int, int, Want]], int, int]:
-    """Of each place in which memory it stands, and where; the sizes of the two memories."""
+def laid_out(wants: Iterable[Want]) -> RoomPlan:
+    """One array after the other."""
     places: dict[int, tuple[int, int, Want]] = {}
     ends = [0, 0]
     for want in wants:
@@ -61,4 +68,4 @@ def _laid_out(wants: tuple[Want, ...]) -> tuple[dict[int, tuple[int, int, Want]]
         places[want.place] = own, ends[own], want
         size = int(np.prod(want.shape, dtype=np.int64)) * np.dtype(want.kind).itemsize
         ends[own] += -(-size // ALIGNMENT) * ALIGNMENT
-    return places, ends[0], ends[1]
+    return RoomPlan(places, *ends)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from memcore.kernels import sparse_plan as plan
-from memcore.kernels.room import Want
+from memcore.kernels.room import RoomPlan, Want, laid_out
 
 __all__ = ["NoteRoom", "NoteSizes", "room_for"]
 
@@ -35,7 +35,7 @@ class NoteSizes(NamedTuple):
 class NoteRoom(NamedTuple):
     """What a journal needs room for."""
 
-    wants: tuple[Want, ...]
+    plan: RoomPlan
     most: dict[int, int]  # by a counter, how much of that each example may note
     numbers: dict[int, int]  # beside the wants what kernels are told, by its place
 
@@ -83,4 +83,4 @@ def room_for(sizes: NoteSizes) -> NoteRoom:
         wants.append(Want(log, (count,), np.int64))
         wants.append(Want(table, (numbers[mask] + 1,), np.int32, True))
     every = (want._replace(shape=(sizes.batch, *want.shape)) for want in wants)
-    return NoteRoom(tuple(every), most, numbers)
+    return NoteRoom(laid_out(every), most, numbers)

@@ -149,7 +149,7 @@ class Journal:
             batch, slots, width, heads, seen, reads, kept, steps, like.dtype, levels, tree
         )
         self._asked = room_for(self._sizes)
-        self._room = Room(self._asked.wants)
+        self._room = Room(self._asked.plan)
         self.counts = self._room.array(plan.COUNTS)
 
     def tell(self, layout: Layout, at: int) -> None:

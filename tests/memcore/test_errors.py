@@ -11,6 +11,7 @@ import torch
 
 import memcore
 from memcore import MemcoreError, dnc
+from memcore.errors import allocated
 
 MEMORY, KEYS, STRENGTHS = torch.zeros(5, 3), torch.zeros(2, 3), torch.ones(2)
 weighting: Callable[..., Any] = memcore.content_weighting
@@ -184,3 +185,13 @@ def test_slots_under_transforms_are_what_they_were() -> None:
         torch.func.vmap(memory.read)(index[None])
     with pytest.raises(MemcoreError, match=r"index: expected slots in \[0, 5\), got 5"):
         memory.read(index + 2)
+
+
+def test_only_want_of_memory_is_told_as_such() -> None:
+    """What else fails where much is asked for keeps its own words."""
+
+    def fails() -> None:
+        raise RuntimeError("CUDA error: invalid device ordinal")
+
+    with pytest.raises(RuntimeError, match="invalid device"):
+        allocated(fails, (2**40,), torch.float32, "")

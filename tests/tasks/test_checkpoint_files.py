@@ -190,6 +190,26 @@ def test_resuming_into_the_folder_of_another_run(
     assert not before(path).exists()
 
 
+def test_an_index_that_is_not_here_can_be_overruled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint of another machine is whole."""
+    path = tmp_path / "copy_dnc.pt"
+    saved = run(tmp_path, "-iterations", "4")
+    torch.save(saved | {"options": saved["options"] | {"index": "faiss"}}, path)
+
+    def missing(name: str, choice: str) -> None:
+        if choice == "faiss":
+            raise ImportError("index 'faiss' needs the package faiss")
+
+    monkeypatch.setattr("options.check_choice", missing)
+    with pytest.raises(SystemExit):
+        main(CopyTask(), "", ["-resume", str(path), "-iterations", "5"])
+    assert "argument -index/--index: index 'faiss' needs" in capsys.readouterr().err
+    resumed = run(tmp_path, "-resume", str(path), "-iterations", "5", "-index", "exact")
+    assert (resumed["iteration"], resumed["options"]["index"]) == (5, "exact")
+
+
 def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The way to everything in a checkpoint, what holds it included."""
     found = [path] if path else []

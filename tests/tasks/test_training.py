@@ -68,6 +68,13 @@ def test_bad_options(arguments: str, message: str, capsys: pytest.CaptureFixture
     assert len(told.splitlines()) == 1
 
 
+@pytest.mark.parametrize("memory", ["dnc", "sam"])
+def test_more_slots_than_there_is_memory_for(tmp_path: Path, memory: str) -> None:
+    options = ("-mem_slot", "2000000000", "-memory_type", memory, "-sparse_reads", "2")
+    with pytest.raises(SystemExit, match=r"^-mem_slot: expected what there is memory for, got \d+"):
+        run(tmp_path, *options)
+
+
 def test_no_such_cuda_device() -> None:
     missing = torch.cuda.device_count()
     with pytest.raises(SystemExit, match=f"-cuda {missing}: no such device, this machine has"):
