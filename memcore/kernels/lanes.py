@@ -29,13 +29,11 @@ __all__ = [
     "address_of",
     "call",
     "clamped",
-    "column_of",
     "filled",
     "float_of",
     "floats_at",
     "floor",
     "fma",
-    "fma_square",
     "int32s_at",
     "int64s_at",
     "lane_count",
@@ -47,7 +45,6 @@ __all__ = [
     "spread",
     "store",
     "total",
-    "turn_square",
     "two_to",
     "uint8s_at",
     "where_above_zero",
@@ -82,12 +79,12 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, lanes.llvm)
 
 
-def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def element_of(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     data = make_array(array_type)(context, builder, array).data
     return builder.gep(data, [index], inbounds=True)
 
 
-def _repeated(builder: Any, scalar: Any, lanes: Lanes) -> Any:
+def repeated(builder: Any, scalar: Any, lanes: Lanes) -> Any:
     empty = ir.Constant(lanes.llvm, ir.Undefined)
     first = builder.insert_element(empty, scalar, ir.Constant(INT32, 0))
     everywhere = ir.Constant(ir.VectorType(INT32, lanes.count), [0] * lanes.count)
@@ -111,13 +108,13 @@ def load(typing_context: Any, array: Any, index: Any) -> Any:
     lanes = Lanes(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _load(context, builder, lanes, signature.args[0], *arguments)
+        return loaded(context, builder, lanes, signature.args[0], *arguments)
 
     return lanes(array, types.intp), generate
 
 
-def _load(context: Any, builder: Any, lanes: Lanes, kind: Any, array: Any, index: Any) -> Any:
-    element = _element(context, builder, kind, array, index)
+def loaded(context: Any, builder: Any, lanes: Lanes, kind: Any, array: Any, index: Any) -> Any:
+    element = element_of(context, builder, kind, array, index)
     value = builder.load(builder.bitcast(element, lanes.llvm.as_pointer()))
     value.align = lanes.dtype.bitwidth // 8
     return value
@@ -128,128 +125,18 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
     """Put lanes at ``array[index]`` and after."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _store(context, builder, value, signature.args[0], *arguments)
+        stored(context, builder, value, signature.args[0], *arguments)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
 
 
-def _store(
+def stored(
     context: Any, builder: Any, lanes: Lanes, kind: Any, array: Any, index: Any, value: Any
 ) -> None:
-    element = _element(context, builder, kind, array, index)
+    element = element_of(context, builder, kind, array, index)
     place = builder.bitcast(element, lanes.llvm.as_pointer())
     builder.store(value, place).align = lanes.dtype.bitwidth // 8
-
-
-@intrinsic
-def turn_square(
-    typing_context: Any, source: Any, at: Any, row: Any, own: Any, target: Any, to: Any, step: Any
-) -> Any:
-    """Rows of the source become columns of the target, both as many and as long as a register.
-
-    Rows begin at ``source[at + i * row]``, of which there are ``own``, else zeros; columns at
-    ``target[to + j * step]``.
-    """
-    lanes = Lanes(source.dtype)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, to, step = arguments[4:]
-        square = _turned(context, builder, lanes, signature.args[0], *arguments[:4])
-        for j, column in enumerate(square):
-            place = builder.add(to, builder.mul(step, _number(j)))
-            _store(context, builder, lanes, signature.args[4], array, place, column)
-        return context.get_dummy_value()
-
-    places = (types.intp, types.intp)
-    return types.void(source, *places, types.intp, target, *places), generate
-
-
-@intrinsic
-def fma_square(
-    typing_context: Any, total: Any, left: Any, begin: Any, source: Any, at: Any, row: Any, own: Any
-) -> Any:
-    """Add to each lane the product of a row of the source and of ``left[begin:]``, term by term.
-
-    Rows are those of `turn_square`; as many terms are added as a register has lanes.
-    """
-    lanes = Lanes(source.dtype)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, array, begin = arguments[:3]
-        function = _llvm_function(builder, "fmuladd", lanes, 3)
-        square = _turned(context, builder, lanes, signature.args[3], *arguments[3:])
-        for j, column in enumerate(square):
-            place = builder.add(begin, _number(j))
-            element = _element(context, builder, signature.args[1], array, place)
-            factor = _repeated(builder, builder.load(element), lanes)
-            sums = builder.call(function, [factor, column, sums])
-        return sums
-
-    places = (types.intp, types.intp, types.intp)
-    return total(total, left, types.intp, source, *places), generate
-
-
-@intrinsic
-def column_of(typing_context: Any, source: Any, at: Any, row: Any, own: Any) -> Any:
-    """``source[at + i * row]`` in lane i, of which there are ``own``, else zeros."""
-    lanes = Lanes(source.dtype)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, at, row, own = arguments
-        result = ir.Constant(lanes.llvm, [0.0] * lanes.count)
-        zero = ir.Constant(lanes.llvm.element, 0.0)
-        for i in range(lanes.count):
-            is_there, place = _row_or_first(builder, at, row, own, i)
-            value = builder.load(_element(context, builder, signature.args[0], array, place))
-            value = builder.select(is_there, value, zero)
-            result = builder.insert_element(result, value, ir.Constant(INT32, i))
-        return result
-
-    return lanes(source, types.intp, types.intp, types.intp), generate
-
-
-def _number(value: int) -> Any:
-    return ir.Constant(ir.IntType(64), value)
-
-
-def _row_or_first(builder: Any, at: Any, row: Any, own: Any, i: int) -> tuple[Any, Any]:
-    """Whether there is an i-th row, and where it begins, or else the first."""
-    is_there = builder.icmp_signed("<", _number(i), own)
-    real = builder.select(is_there, _number(i), _number(0))
-    return is_there, builder.add(at, builder.mul(row, real))
-
-
-def _turned(
-    context: Any, builder: Any, lanes: Lanes, kind: Any, array: Any, at: Any, row: Any, own: Any
-) -> list[Any]:
-    """The columns of a square as long as a register, zeros in place of rows from ``own`` on."""
-    zeros = ir.Constant(lanes.llvm, [0.0] * lanes.count)
-    square: list[Any] = []
-    for i in range(lanes.count):
-        is_there, place = _row_or_first(builder, at, row, own, i)
-        values = _load(context, builder, lanes, kind, array, place)
-        square.append(builder.select(is_there, values, zeros))
-    bit = 1
-    while bit < lanes.count:
-        for low in range(lanes.count):
-            if not low & bit:
-                pair = square[low], square[low | bit]
-                square[low], square[low | bit] = _exchanged(builder, lanes, *pair, bit)
-        bit *= 2
-    return square
-
-
-def _exchanged(builder: Any, lanes: Lanes, low: Any, high: Any, bit: int) -> tuple[Any, Any]:
-    """Two rows of a square, one bit apart, with what is off the diagonal exchanged."""
-
-    def mixed(own: int) -> Any:
-        places = [(lane & ~bit | own) + (lanes.count if lane & bit else 0)
-                  for lane in range(lanes.count)]  # fmt: skip
-        mask = ir.Constant(ir.VectorType(INT32, lanes.count), places)
-        return builder.shuffle_vector(low, high, mask)
-
-    return mixed(0), mixed(bit)
 
 
 @intrinsic
@@ -258,8 +145,8 @@ def spread(typing_context: Any, array: Any, index: Any) -> Any:
     lanes = Lanes(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        element = _element(context, builder, signature.args[0], *arguments)
-        return _repeated(builder, builder.load(element), lanes)
+        element = element_of(context, builder, signature.args[0], *arguments)
+        return repeated(builder, builder.load(element), lanes)
 
     return lanes(array, types.intp), generate
 
@@ -271,7 +158,7 @@ def filled(typing_context: Any, like: Any, number: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         scalar = context.cast(builder, arguments[1], number, lanes.dtype)
-        return _repeated(builder, scalar, lanes)
+        return repeated(builder, scalar, lanes)
 
     return lanes(like, number), generate
 
@@ -281,7 +168,7 @@ def fma(typing_context: Any, left: Any, right: Any, addend: Any) -> Any:
     """``left * right + addend``, rounded once where the processor can."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.call(_llvm_function(builder, "fmuladd", left, 3), arguments)
+        return builder.call(llvm_function(builder, "fmuladd", left, 3), arguments)
 
     return left(left, right, addend), generate
 
@@ -291,12 +178,12 @@ def floor(typing_context: Any, value: Any) -> Any:
     """The next whole number below, lane by lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.call(_llvm_function(builder, "floor", value, 1), arguments)
+        return builder.call(llvm_function(builder, "floor", value, 1), arguments)
 
     return value(value), generate
 
 
-def _llvm_function(builder: Any, name: str, lanes: Lanes, arity: int) -> Any:
+def llvm_function(builder: Any, name: str, lanes: Lanes, arity: int) -> Any:
     kind = ir.FunctionType(lanes.llvm, [lanes.llvm] * arity)
     suffix = f"v{lanes.count}f{lanes.dtype.bitwidth}"
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{suffix}")
@@ -309,7 +196,7 @@ def clamped(typing_context: Any, value: Any, least: Any, most: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         result, bounds = arguments[0], arguments[1:]
         for relation, bound in zip(("<", ">"), bounds, strict=True):
-            limit = _repeated(builder, bound, value)
+            limit = repeated(builder, bound, value)
             beyond = builder.fcmp_ordered(relation, result, limit)
             result = builder.select(beyond, limit, result)
         return result
@@ -322,7 +209,7 @@ def within(typing_context: Any, value: Any, least: Any, most: Any, otherwise: An
     """``otherwise`` where ``least ≤ value ≤ most``, lane by lane, else 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        low, high = (_repeated(builder, bound, value) for bound in arguments[1:3])
+        low, high = (repeated(builder, bound, value) for bound in arguments[1:3])
         inside = builder.and_(
             builder.fcmp_ordered(">=", arguments[0], low),
             builder.fcmp_ordered("<=", arguments[0], high),
@@ -435,7 +322,7 @@ def part(typing_context: Any, array: Any, begin: Any, length: Any) -> Any:
     """``array[begin : begin + length]``, without checks and without owning it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = _element(context, builder, signature.args[0], *arguments[:2])
+        data = element_of(context, builder, signature.args[0], *arguments[:2])
         return _array(context, builder, signature.return_type, data, arguments[2])
 
     return array(array, types.intp, types.intp), generate
@@ -502,7 +389,7 @@ def address_of(typing_context: Any, array: Any, index: Any) -> Any:
     """Where ``array[index]`` is."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        element = _element(context, builder, signature.args[0], *arguments)
+        element = element_of(context, builder, signature.args[0], *arguments)
         return builder.ptrtoint(element, ir.IntType(64))
 
     return types.int64(array, types.intp), generate

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from memcore.kernels.compiling import entries, kernel
-from memcore.kernels.lanes import floats_at, lane_count, turn_square
+from memcore.kernels.lanes import floats_at, lane_count
 from memcore.kernels.sizes import padded_to
+from memcore.kernels.squares import turn_square
 from memcore.kernels.told import ANYTHING
 
 __all__ = ["turn", "turned"]

@@ -8,17 +8,8 @@ batch comes out the same, bit for bit, wherever it stands.
 from __future__ import annotations
 
 from memcore.kernels.compiling import inlined, kernel
-from memcore.kernels.lanes import (
-    column_of,
-    filled,
-    fma,
-    fma_square,
-    lane_count,
-    load,
-    spread,
-    store,
-    total,
-)
+from memcore.kernels.lanes import filled, fma, lane_count, load, spread, store, total
+from memcore.kernels.squares import column_of, fma_square
 
 __all__ = ["multiply", "multiply_rows", "multiply_transposed"]
 
