@@ -85,4 +85,5 @@ def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     """
     ascending, order = usage.sort(dim=-1, stable=True)
     weights = (1 - ascending) * exclusive_cumulative_product(ascending)
-    return torch.zeros_like(weights).scatter(-1, order, weights)
+    # Not scatter, under vmap of which torch.export takes the size of the batch for a constant.
+    return torch.zeros_like(weights).index_put((order,), weights)

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memcore.errors import FLOAT_DTYPES, MemcoreError, how_to_install
+from memcore.errors import FLOAT_DTYPES, MemcoreError, how_to_install, is_transformed
 
 __all__ = [
     "BACKENDS",
     "COMPILING",
+    "NUMBA",
     "check_backend",
     "is_forked",
     "log_reference",
@@ -30,6 +31,8 @@ __all__ = [
 
 BACKENDS = ("auto", "reference", "numba")
 COMPILING = "torch is compiling or tracing, which sees through torch's operations only"
+
+NUMBA = importlib.util.find_spec("numba") is not None
 
 logger = logging.getLogger("memcore")
 
@@ -62,7 +65,7 @@ def check_backend(name: str, backend: object) -> str:
 @cache
 def numba_is_missing() -> str | None:
     """None where numba is installed, else the sentence that says how to get it."""
-    if importlib.util.find_spec("numba") is not None:
+    if NUMBA:
         return None
     return f"the package numba is not installed: {how_to_install('fast')}"
 
@@ -74,7 +77,7 @@ def why_not_numba(tensors: Iterable[Tensor]) -> str | None:
     missing = numba_is_missing()
     if missing is not None:
         return missing
-    if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore
+    if is_transformed():
         return "a torch.func transform is active, which sees through torch's operations only"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is active, and kernels know reverse mode only"

@@ -26,6 +26,7 @@ from memcore.sam_interface import (
     interface_sizes,
     parse_interface,
 )
+from memcore.trees import serializable
 
 __all__ = [
     "DAMState",
@@ -41,6 +42,7 @@ __all__ = [
 WAY_OUT = "take fewer slots, or SAM, whose slots take memory when they are written"
 
 
+@serializable
 class DAMState(NamedTuple):
     """All that a DAM's memory carries from one step to the next."""
 

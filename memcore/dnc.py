@@ -28,6 +28,7 @@ from memcore.errors import (
 )
 from memcore.linkage import directional_weightings, link, precedence
 from memcore.numerics import oneplus
+from memcore.trees import serializable
 
 __all__ = [
     "DNCInterface",
@@ -44,6 +45,7 @@ __all__ = [
 WAY_OUT = "take fewer slots, or the SDNC, which keeps a few links of each"
 
 
+@serializable
 class DNCState(NamedTuple):
     """All that a DNC's memory carries from one step to the next."""
 
@@ -55,6 +57,7 @@ class DNCState(NamedTuple):
     write_weights: Float[Tensor, "N"]  # on the sub-simplex
 
 
+@serializable
 class DNCInterface(NamedTuple):
     """What a controller tells the memory at one step."""
 

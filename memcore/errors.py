@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints, runtime_ch
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = ["MemcoreError"]
 
@@ -163,7 +164,9 @@ def check_device(name: str, value: object) -> None:
         device = torch.device(value)
     except RuntimeError:
         raise MemcoreError(f"{name}: expected a device that torch knows, got {value!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    # Under a dispatch mode, fake tensors can be on devices that are not there.
+    if missing and torch._C._len_torch_dispatch_stack() == 0:
         raise MemcoreError(
             f"{name}: expected one of the {torch.cuda.device_count()} CUDA devices of this "
             f"machine, got {value!r}"
@@ -244,6 +247,7 @@ def check_tensor(
 
 def check_examples(name: str, examples: object, batch: int) -> list[int]:
     """``examples`` as a list; raise unless it is an int64 tensor ``[b]`` of numbers in [0, B)."""
+    check_outside_transforms(name)
     if not isinstance(examples, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(examples).__name__}")
     if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
@@ -259,6 +263,7 @@ def check_examples(name: str, examples: object, batch: int) -> list[int]:
 
 def check_flags(name: str, flags: object, batch: int) -> None:
     """Raise unless ``flags`` is a bool tensor ``[B]``."""
+    check_outside_transforms(name)
     if not isinstance(flags, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(flags).__name__}")
     if flags.dtype != torch.bool or flags.shape != (batch,):
@@ -268,11 +273,55 @@ def check_flags(name: str, flags: object, batch: int) -> None:
         )
 
 
+def is_transformed() -> bool:
+    """Whether a ``torch.func`` transform is active: ``vmap``, ``grad``, ``jvp`` or the like."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Whether it stands for others: in a ``torch.func`` transform, or a batch of gradients."""
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    wrapped = functorch.is_functorch_wrapped_tensor(tensor)
+    return wrapped or functorch.is_legacy_batchedtensor(tensor)
+
+
+def check_reverse_mode(name: str, instead: str) -> None:
+    """Raise under what a value that is edited in place cannot take part in.
+
+    Args:
+        name: the value or model.
+        instead: what can, a clause without a full stop.
+
+    Raises:
+        MemcoreError: forward-mode differentiation or a ``torch.func`` transform is active.
+    """
+    if forward_ad._current_level >= 0:
+        raise MemcoreError(
+            f"{name}: expected to be differentiated backward, got forward-mode differentiation "
+            f"(jvp, jacfwd); {instead}"
+        )
+    if is_transformed():
+        raise MemcoreError(_inside(name, instead))
+
+
+def check_outside_transforms(name: str) -> None:
+    """Raise where a ``torch.func`` transform is active, of which sparse values know nothing."""
+    if is_transformed():
+        raise MemcoreError(_inside(name, "what is sparse comes in batches of its own"))
+
+
+def _inside(name: str, instead: str) -> str:
+    return (
+        f"{name}: expected to be used outside of torch.func transforms, got one (grad, vmap or the "
+        f"like) that is active; {instead}"
+    )
+
+
 def has_numbers(tensor: Tensor) -> bool:
     """Whether its numbers can be looked at: no transform, mode or compiler stands in between."""
     return (
         not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None  # pyright: ignore
+        and not is_transformed()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._has_storage(tensor)
     )
@@ -280,6 +329,7 @@ def has_numbers(tensor: Tensor) -> bool:
 
 def check_slots(name: str, index: object, batch: int, slots: int) -> None:
     """Raise unless ``index`` is an int tensor ``[B, J]`` of, on a CPU, slots in [0, N)."""
+    check_outside_transforms(name)
     if not isinstance(index, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(index).__name__}")
     if index.dim() != 2 or index.shape[0] != batch:

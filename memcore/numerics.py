@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from memcore.errors import check_floats
 
@@ -84,5 +84,5 @@ def exclusive_cumulative_product(factors: Float[Tensor, "*axes N"]) -> Float[Ten
     check_floats("factors", factors, 1)
     offset = torch.finfo(factors.dtype).tiny ** 0.5
     logarithms = (factors[..., :-1].clamp(min=0) + offset).log()
-    before = torch.cat([torch.zeros_like(factors[..., :1]), logarithms], dim=-1)
-    return before.cumsum(-1).exp()
+    # Not torch.cat, under vmap of which torch.export takes the size of the batch for a constant.
+    return pad(logarithms, (1, 0)).cumsum(-1).exp()

@@ -22,6 +22,7 @@ from memcore.errors import (
     check_float_dtype,
     check_size,
 )
+from memcore.graphs import outside_of_graphs
 from memcore.index import Index, Mirror, check_choice, make_index
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory
@@ -59,6 +60,7 @@ class SAMState(NamedTuple):
     index: Mirror  # a cache, for the search  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
+@outside_of_graphs
 def init_state(
     batch: int,
     slots: int,
@@ -101,7 +103,7 @@ def init_state(
     if reads > slots:
         raise MemcoreError(f"sparse_reads: expected at most slots = {slots}, got {reads}")
     if memory is None:
-        memory = RowMemory.filled(torch.zeros(word_size, dtype=dtype, device=device), batch, slots)
+        memory = RowMemory.zeros(batch, slots, word_size, dtype=dtype, device=device)
     elif not isinstance(memory, RowMemory):
         raise TypeError(f"memory: expected a RowMemory, got {type(memory).__name__}")
     place = torch.empty(0, device=device).device
@@ -127,6 +129,7 @@ def init_state(
     )
 
 
+@outside_of_graphs
 def step(state: SAMState, interface: SAMInterface) -> tuple[Float[Tensor, "B R W"], SAMState]:
     """Write to the memory, then read from it: one step of a batch.
 
@@ -152,6 +155,7 @@ def step(state: SAMState, interface: SAMInterface) -> tuple[Float[Tensor, "B R W
     return step_unchecked(state, interface)
 
 
+@outside_of_graphs
 def batched_step(
     state: SAMState, vectors: Float[Tensor, "B I"], *, backend: str = "auto"
 ) -> tuple[Float[Tensor, "B R W"], SAMState]:
@@ -208,6 +212,7 @@ def step_unchecked(state: SAMState, interface: SAMInterface) -> tuple[Tensor, SA
     )
 
 
+@outside_of_graphs
 def from_dict(saved: dict[str, Any]) -> SAMState:
     """The state that `memcore.sparse_state.to_dict` took apart.
 

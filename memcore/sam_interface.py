@@ -13,10 +13,12 @@ from torch import Tensor
 
 from memcore.errors import MemcoreError, check_size, checked
 from memcore.numerics import oneplus
+from memcore.trees import serializable
 
 __all__ = ["SAMInterface", "interface_size", "interface_sizes", "parse_interface"]
 
 
+@serializable
 class SAMInterface(NamedTuple):
     """What a controller tells the memory at one step."""
 

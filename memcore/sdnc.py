@@ -18,6 +18,7 @@ from torch import Tensor
 
 from memcore import sam, sparse_batched, sparse_state
 from memcore.errors import MemcoreError, check_size
+from memcore.graphs import outside_of_graphs
 from memcore.index import Index, Mirror
 from memcore.persistent.links import SparseLinks
 from memcore.persistent.recency import Recency
@@ -57,6 +58,7 @@ class SDNCState(NamedTuple):
     index: Mirror  # a cache, for the search  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
+@outside_of_graphs
 def init_state(
     batch: int,
     slots: int,
@@ -119,6 +121,7 @@ def first_read_index(
     return first.index_copy(0, content + temporal_reads, content)
 
 
+@outside_of_graphs
 def step(state: SDNCState, interface: SDNCInterface) -> tuple[Float[Tensor, "B R W"], SDNCState]:
     """Write to the memory, then read from it: one step of a batch.
 
@@ -149,6 +152,7 @@ def step(state: SDNCState, interface: SDNCInterface) -> tuple[Float[Tensor, "B R
     return step_unchecked(state, interface)
 
 
+@outside_of_graphs
 def batched_step(
     state: SDNCState, vectors: Float[Tensor, "B I"], *, backend: str = "auto"
 ) -> tuple[Float[Tensor, "B R W"], SDNCState]:
@@ -217,6 +221,7 @@ def step_unchecked(state: SDNCState, interface: SDNCInterface) -> tuple[Tensor, 
     )
 
 
+@outside_of_graphs
 def from_dict(saved: dict[str, Any]) -> SDNCState:
     """The state that `memcore.sparse_state.to_dict` took apart.
 

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 # Lower ranks may not import higher ones; equal ranks may not import each other.
 RANKS = {
     "memcore.errors": 0,
+    "memcore.graphs": 0,
+    "memcore.trees": 0,
     "memcore.numerics": 1,
     "memcore.backends": 1,
     "memcore.access": 2,

@@ -12,7 +12,8 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, numba_is_missing, why_not_numba
-from torch_adapters.controller import CELLS, Controller
+from torch_adapters.cells import CELLS
+from torch_adapters.controller import Controller
 from torch_adapters.interface import Interface
 from torch_adapters.segment import Weights, is_sparse
 
@@ -102,7 +103,7 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
         cells: Any = controller.cells
         for depth, cell in enumerate(cells):
             name = f"controllers[{layer}].cells[{depth}]"
-            reason = _why_not_one(name, cell, CELLS[module.rnn_type])
+            reason = _why_not_one(name, cell, *_kinds_of_cell(module.rnn_type))
             if reason is not None:
                 return reason
             if module.rnn_type == "rnn" and cell.nonlinearity != cells[0].nonlinearity:
@@ -122,10 +123,16 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
     return None
 
 
-def _why_not_one(name: str, module: nn.Module, expected: type[nn.Module]) -> str | None:
+def _kinds_of_cell(rnn_type: str) -> list[type[nn.Module]]:
+    """Our cell, and torch's own, which somebody may put in its place."""
+    ours = CELLS[rnn_type]
+    return [ours, *ours.__bases__]
+
+
+def _why_not_one(name: str, module: nn.Module, *expected: type[nn.Module]) -> str | None:
     kind, own = type(module), module.__dict__
-    if kind is not expected and type_before_parametrizations(module) is not expected:
-        return f"{name} is a {kind.__name__}, not a {expected.__name__}"
+    if kind not in expected and type_before_parametrizations(module) not in expected:
+        return f"{name} is a {kind.__name__}, not a {expected[0].__name__}"
     if any(own[hooks] for hooks in HOOKS):
         return f"{name} has hooks"
     if "forward" in own:

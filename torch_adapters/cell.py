@@ -122,11 +122,12 @@ def batched_zeros(state: State, batch_size: int) -> State:
     Raises:
         MemcoreError: there is too little memory for them.
     """
-    fields = _fields(state)
-    largest = max(fields.values(), key=Tensor.numel)
+    fields = list(_fields(state).values())
+    sizes = [field.numel() for field in fields]
+    largest = fields[sizes.index(max(sizes))]
 
     def make() -> State:
-        return type(state)(*(x.new_zeros(batch_size, *x.shape) for x in fields.values()))
+        return type(state)(*(x.new_zeros(batch_size, *x.shape) for x in fields))
 
     shape = (batch_size, *largest.shape)
     return allocated(make, shape, largest.dtype, "take fewer slots or a smaller batch")

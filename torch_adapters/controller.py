@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from torch_adapters.cells import CELLS
+
 __all__ = ["Controller", "ControllerState"]
 
 # One entry for each layer of the RNN: (h,), or (h, c) for an LSTM; each [B, H].
 ControllerState: TypeAlias = "list[tuple[Tensor, ...]]"
-
-CELLS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
 
 
 class Controller(nn.Module):

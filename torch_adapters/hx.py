@@ -40,9 +40,11 @@ class Door:
     def new_hidden(self) -> list[ControllerState]:
         """Controller states of zeros."""
         layers, width = self.hidden_shape
-        zero = torch.zeros(self.batch_size, width, dtype=self.dtype, device=self.device)
-        one = (zero, zero) if self.is_lstm else (zero,)
-        return [[one] * layers] * self.num_layers
+        parts = 2 if self.is_lstm else 1
+        shape = (self.num_layers, layers, parts, self.batch_size, width)
+        zeros = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        # A tensor each: what is compiled for one given twice is not for two.
+        return [[part.unbind(0) for part in layer.unbind(0)] for layer in zeros.unbind(0)]
 
     def new_memories(self) -> list[Any]:
         """Empty memories."""

@@ -11,7 +11,8 @@ import torch
 from memcore import MemcoreError
 from memcore.backends import check_backend
 from memcore.errors import check_device, check_size
-from torch_adapters.controller import CELLS, Controller
+from torch_adapters.cells import CELLS
+from torch_adapters.controller import Controller
 
 __all__ = ["RNNOptions", "check_clip"]
 

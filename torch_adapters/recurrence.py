@@ -6,7 +6,7 @@ cut into segments, stretches of one batch in which nobody begins anew; a backend
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
-from memcore.backends import COMPILING, check_backend, log_reference
-from memcore.errors import check_tensor
+from memcore.backends import COMPILING, NUMBA, check_backend, log_reference
+from memcore.errors import check_reverse_mode, check_tensor
+from memcore.graphs import without_dynamo
 from torch_adapters.backend import Backend, choose, has_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell
@@ -24,7 +25,7 @@ from torch_adapters.debug import Trace
 from torch_adapters.hx import Door
 from torch_adapters.interface import Interface
 from torch_adapters.options import RNNOptions, check_clip
-from torch_adapters.segment import Weights, run_segment
+from torch_adapters.segment import Weights, is_sparse, run_segment
 from torch_adapters.sequence import Steps, join, split, split_flags
 
 __all__ = ["MemoryRNN"]
@@ -37,6 +38,8 @@ class MemoryRNN(nn.Module):
         cell: the memory.
         options: everything that is not the memory's.
     """
+
+    _compiled_step: Callable[..., tuple[Tensor, Carried]] | None = None  # `_step` after `compile`
 
     def __init__(self, cell: Cell[Any], options: RNNOptions) -> None:
         super().__init__()
@@ -127,6 +130,20 @@ class MemoryRNN(nn.Module):
             MemcoreError: an argument of the wrong shape, dtype or device, a state of another
                 module or batch size, or a debug trace over 1 GiB.
         """
+        given = (input, hx, reset_experience, pass_through_memory, episode_start)
+        if torch.compiler.is_compiling() and self._leaves_the_graph():
+            return self._outside_of_the_graph(*given)
+        return self._forward(*given)
+
+    def _forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: tuple[Any, Any, Any] | None,
+        reset_experience: bool | Tensor,
+        pass_through_memory: bool,
+        episode_start: Tensor | PackedSequence | None,
+    ) -> tuple[Any, ...]:
+        """`forward` but for where `torch.compile` traces."""
         door, steps, starts, carried, chosen, weights = self._enter(
             input, hx, reset_experience, pass_through_memory, episode_start
         )
@@ -145,6 +162,39 @@ class MemoryRNN(nn.Module):
         result = join(self.output(joined), input, self.batch_first)
         state = door.leave(carried)
         return (result, state) if trace is None else (result, state, trace.to_numpy())
+
+    @without_dynamo
+    def _outside_of_the_graph(self, *given: Any) -> tuple[Any, ...]:
+        """`forward` where `torch.compile` breaks its graph: it runs as it is."""
+        return self._forward(*given)
+
+    def _leaves_the_graph(self) -> bool:
+        """Whether a call is nothing for `torch.compile`: edited in place, or run by kernels."""
+        if torch.compiler.is_exporting():
+            return False
+        if is_sparse(self.cell):
+            return True
+        return self.backend != "reference" and NUMBA and has_kernels(self.cell)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the time step by `torch.compile`, where the memory is one of plain tensors.
+
+        The loop over time stays Python's, so that it is compiled once for sequences of any length.
+        It holds where the reference runs: kernels, where they apply, are faster still. A call of
+        SAM or the SDNC stays as it is.
+
+        Args:
+            args: as those of `torch.compile` after the first.
+            kwargs: the same.
+        """
+        if is_sparse(self.cell):
+            super().compile(*args, **kwargs)
+        else:
+            self._compiled_step = torch.compile(self._step, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As with what torch's own modules compile: copies and pickles are without.
+        return {**super().__getstate__(), "_compiled_step": None}
 
     def backend_of(
         self,
@@ -185,6 +235,13 @@ class MemoryRNN(nn.Module):
         episode_start: Any,
     ) -> tuple[Door, Steps, list[Tensor | None], Carried, Backend, Weights | None]:
         """Check a call's arguments, and choose its backend."""
+        if is_sparse(self.cell):
+            check_reverse_mode(type(self).__name__, "DNC and DAM take part")
+            if torch.compiler.is_exporting():
+                raise MemcoreError(
+                    f"{type(self).__name__}: expected to be run, got torch.export, which knows "
+                    "nothing of what is edited in place; DNC and DAM can be exported"
+                )
         weight = self.output.weight
         if not isinstance(pass_through_memory, bool):
             raise TypeError(
@@ -278,10 +335,13 @@ class MemoryRNN(nn.Module):
         ended: list[Carried] = []
         traced = 0 if trace is None else steps.place_of(0)
         sizes = steps.batch_sizes
+        run = self._step if self._compiled_step is None else self._compiled_step
+        if trace is not None or torch.compiler.is_compiling():
+            run = self._step
         for input, size, start in zip(steps.rows.split(sizes), sizes, starts, strict=True):
             carried = self._next(size, start, carried, ended)
             watch = trace if size > traced else None
-            row, carried = self._step(input, carried, pass_through_memory, watch, traced)
+            row, carried = run(input, carried, pass_through_memory, watch, traced)
             rows.append(row)
         for before in reversed(ended):
             carried = carried.widen(self.cell, before)

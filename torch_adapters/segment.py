@@ -6,7 +6,6 @@ controller included, is one differentiable operation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import dropout, linear
 
 from torch_adapters.carried import Carried
+from torch_adapters.cells import cell_equations
 from torch_adapters.sparse_cell import SparseCell
 
 if TYPE_CHECKING:
@@ -166,7 +166,9 @@ class _Plain:
                     which = layer * depth + below
                     if below and parts.masks is not None:
                         output = output * parts.masks[layer, step, below - 1]
-                    hidden[which] = self._cell(output, hidden[which], parts.cells[which])
+                    hidden[which] = cell_equations(
+                        self.nonlinearity, output, hidden[which], parts.cells[which]
+                    )
                     output = hidden[which][0]
                 if sizes.clip > 0:
                     output = output.clamp(-sizes.clip, sizes.clip)
@@ -178,24 +180,3 @@ class _Plain:
                 output = torch.cat([output, reads], dim=1)
             rows.append(output)
         return Result(torch.stack(rows), reads, hidden, [tuple(state) for state in states])
-
-    def _cell(
-        self, input: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor | None]
-    ) -> tuple[Tensor, ...]:
-        """`torch.nn.LSTMCell`, ``GRUCell`` or ``RNNCell``, as torch documents them."""
-        from_input, from_state, input_bias, state_bias = weights
-        assert from_input is not None
-        assert from_state is not None
-        given = linear(input, from_input, input_bias)
-        own = linear(state[0], from_state, state_bias)
-        if self.nonlinearity:
-            return (getattr(torch, self.nonlinearity)(given + own),)
-        if len(state) == 1:
-            reset, update, fresh = given.chunk(3, 1)
-            own_reset, own_update, own_fresh = own.chunk(3, 1)
-            update = (update + own_update).sigmoid()
-            fresh = (fresh + (reset + own_reset).sigmoid() * own_fresh).tanh()
-            return ((1 - update) * fresh + update * state[0],)
-        into, keep, fresh, out = (given + own).chunk(4, 1)
-        inner = keep.sigmoid() * state[1] + into.sigmoid() * fresh.tanh()
-        return out.sigmoid() * inner.tanh(), inner

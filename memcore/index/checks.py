@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memcore.errors import MemcoreError
+from memcore.errors import MemcoreError, check_outside_transforms
 
 __all__ = ["check_options", "check_search", "check_update"]
 
@@ -28,6 +28,7 @@ def check_search(
         TypeError: ``keys`` is not a tensor, or ``k`` not an int.
         MemcoreError: another shape, dtype or device, or ``k`` outside 1 to N.
     """
+    check_outside_transforms("keys")
     if not isinstance(keys, Tensor):
         raise TypeError(f"keys: expected a torch.Tensor, got {type(keys).__name__}")
     batch = _batch(sizes, examples)
@@ -56,6 +57,7 @@ def check_update(
         TypeError: not tensors.
         MemcoreError: another shape, dtype or device.
     """
+    check_outside_transforms("index")
     for name, value in (("index", index), ("rows", rows)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")

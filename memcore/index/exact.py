@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from memcore.graphs import outside_of_graphs
 from memcore.index.checks import check_search, check_update
 from memcore.index.row_table import RowTable
 from memcore.index.unwritten import (
@@ -85,12 +86,14 @@ class AllRowsIndex:
         place = {"dtype": self._rows.dtype, "device": self._rows.device}
         return made, (AllRowsIndex, self._shape, place)
 
+    @outside_of_graphs
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(b·N)."""
         with torch.no_grad():
             rows = memory.detach().to_tensor()
             self._rows[self._all if examples is None else examples] = rows / safe_norm(rows)
 
+    @outside_of_graphs
     def update(
         self,
         index: Int[Tensor, "b J"],
@@ -105,6 +108,7 @@ class AllRowsIndex:
             unit = (rows / safe_norm(rows)).flatten(0, 1)
             self._rows.view(-1, self._shape[2]).index_copy_(0, flat, unit)
 
+    @outside_of_graphs
     def search(
         self, keys: Float[Tensor, "b R W"], k: int, examples: Int[Tensor, "b"] | None = None
     ) -> Int[Tensor, "b R k"]:
@@ -167,6 +171,7 @@ class WrittenRowsIndex:
         # Its content is a cache: made again when it is asked about a memory.
         return made, (WrittenRowsIndex, self._shape, {"dtype": self._dtype})
 
+    @outside_of_graphs
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written)."""
         if examples is None:
@@ -181,6 +186,7 @@ class WrittenRowsIndex:
         if written.numel():
             self.update(written, memory.peek(written), examples)
 
+    @outside_of_graphs
     def update(
         self,
         index: Int[Tensor, "b J"],
@@ -192,6 +198,7 @@ class WrittenRowsIndex:
         mine = self._unwritten.all if examples is None else examples.numpy()
         self._table.put(index.numpy(), unit(rows.detach().numpy(), 1), mine)
 
+    @outside_of_graphs
     def search(
         self, keys: Float[Tensor, "b R W"], k: int, examples: Int[Tensor, "b"] | None = None
     ) -> Int[Tensor, "b R k"]:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.errors import check_size
+from memcore.graphs import outside_of_graphs
 from memcore.index.checks import check_search, check_update
 from memcore.index.clusters import TRAIN_FROM, Clusters
 from memcore.index.faiss_lists import InvertedLists
@@ -106,6 +107,7 @@ class FaissIndex:
         # Its content is a cache: made again when it is asked about a memory.
         return made, (FaissIndex, self._shape, self._options())
 
+    @outside_of_graphs
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written), and training."""
         if examples is None:
@@ -133,6 +135,7 @@ class FaissIndex:
         self._unwritten.wrote(np.array([example]))
         self._train(example, names, rows.astype(np.float32, copy=False))
 
+    @outside_of_graphs
     def update(
         self,
         index: Int[Tensor, "b J"],
@@ -158,6 +161,7 @@ class FaissIndex:
             if self._clusters.worn(example, self._sizes(example)):
                 self._train(example, *self._take(example))
 
+    @outside_of_graphs
     def search(
         self, keys: Float[Tensor, "b R W"], k: int, examples: Int[Tensor, "b"] | None = None
     ) -> Int[Tensor, "b R k"]:

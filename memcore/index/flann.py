@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.errors import check_size
+from memcore.graphs import outside_of_graphs
 from memcore.index.checks import check_search, check_update
 from memcore.index.flann_tree import Tree
 from memcore.index.libraries import library
@@ -112,6 +113,7 @@ class FlannIndex:
         # Its content is a cache: made again when it is asked about a memory.
         return made, (FlannIndex, self._shape, self._options())
 
+    @outside_of_graphs
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written), and building."""
         if examples is None:
@@ -140,6 +142,7 @@ class FlannIndex:
         self._slots[example] = slots
         self._trees[example] = Tree(rows, max(self._checks, int(len(rows) ** 0.5) // 2), self._seed)
 
+    @outside_of_graphs
     def update(
         self,
         index: Int[Tensor, "b J"],
@@ -157,6 +160,7 @@ class FlannIndex:
             if self._recent.used[example] >= max(BUILD_FROM, RECENT * rows_held**0.5):
                 self.load(example, *self._taken(example))
 
+    @outside_of_graphs
     def search(
         self, keys: Float[Tensor, "b R W"], k: int, examples: Int[Tensor, "b"] | None = None
     ) -> Int[Tensor, "b R k"]:
@@ -175,6 +179,7 @@ class FlannIndex:
         shape = (*units.shape[:2], k)
         cosines, names = np.zeros(shape, np.float32), np.full(shape, NOTHING)
 
+        @outside_of_graphs
         def search(place: int) -> None:
             found = self._in_tree(int(mine[place]), units[place], k)
             if found is not None:

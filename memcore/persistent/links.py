@@ -23,6 +23,7 @@ from memcore.errors import (
     check_slots,
     check_tensor,
 )
+from memcore.graphs import outside_of_graphs
 from memcore.persistent.buffers import Buffers
 from memcore.persistent.link_tables import (
     LinkWrite,
@@ -121,6 +122,7 @@ class SparseLinks(SlotState):
             f"temporal_reads={self.temporal_reads})"
         )
 
+    @outside_of_graphs
     def precedence(self) -> tuple[Int[Tensor, "B K"], Float[Tensor, "B K"]]:
         """How much each slot was the one written last, on the K_L slots where it is largest.
 
@@ -131,6 +133,7 @@ class SparseLinks(SlotState):
         on, weights = self._carried
         return on.clone(), weights.clone()
 
+    @outside_of_graphs
     def written(self, index: Int[Tensor, "B J"], weights: Float[Tensor, "B J"]) -> SparseLinks:
         """The links after a write: ``L[i, j] = (1 − w_i − w_j) L'[i, j] + w_i p'_j``.
 
@@ -155,6 +158,7 @@ class SparseLinks(SlotState):
         version = self._version.edit(write.rows(columns), write.change)
         return self._replace(_version=version, _carried=write.precedence())
 
+    @outside_of_graphs
     def directional_weightings(
         self, index: Int[Tensor, "B R V"], weights: Float[Tensor, "B R V"]
     ) -> Directional:
@@ -197,6 +201,7 @@ class SparseLinks(SlotState):
         slots, values = largest_totals(*self._version.look(follow), self.temporal_reads)
         return Directional(slots[0], values[0], slots[1], values[1])
 
+    @outside_of_graphs
     def among(self, index: Int[Tensor, "B C"]) -> Float[Tensor, "B C C"]:
         """The links among some slots: ``[b, m, n]`` is ``L[index[b, m], index[b, n]]``.
 
@@ -217,11 +222,13 @@ class SparseLinks(SlotState):
 
         return self._version.look(links)
 
+    @outside_of_graphs
     def to_tensor(self) -> Float[Tensor, "B N N"]:
         """All links ``[B, N, N]``, a copy: O(B·N²)."""
         every = torch.arange(self.slots, device=self._offsets.device)
         return self.among(every.expand(self.batch, -1))
 
+    @outside_of_graphs
     def to_dict(self) -> dict[str, Tensor]:
         """Plain tensors that `from_dict` makes the value of again.
 
@@ -250,6 +257,7 @@ class SparseLinks(SlotState):
         }
 
     @classmethod
+    @outside_of_graphs
     def from_dict(cls, saved: dict[str, Tensor]) -> SparseLinks:
         """The value that `to_dict` took apart.
 

@@ -17,6 +17,7 @@ from memcore.errors import (
     check_size,
     check_slots,
 )
+from memcore.graphs import outside_of_graphs
 from memcore.persistent.buffers import Buffers, array, lazy_zeros
 from memcore.persistent.slot_state import SlotState
 from memcore.persistent.versions import Version
@@ -81,6 +82,7 @@ class Recency(SlotState):
         """Steps of each example ``[B]``, int32, since its beginning."""
         return self._carried[0].squeeze(1).clone()
 
+    @outside_of_graphs
     def least(self) -> Int[Tensor, "B"]:
         """The slot ``[B]`` accessed longest ago; of several the lowest."""
         layout = self._layout
@@ -95,6 +97,7 @@ class Recency(SlotState):
 
         return self._version.look(search)
 
+    @outside_of_graphs
     def accessed(self, index: Int[Tensor, "B J"], which: Bool[Tensor, "B J"]) -> Recency:
         """The state one step later, in which some slots were accessed.
 
@@ -146,12 +149,14 @@ class Recency(SlotState):
         """Where each level begins in an example's stretch of the buffer, and how long that is."""
         return tuple(start * FAN_OUT for start in self._layout.starts), self._layout.size
 
+    @outside_of_graphs
     def last_access(self) -> Int[Tensor, "B N"]:
         """The step ``[B, N]``, int32, at which each slot was last accessed; 0: never. O(B·N)."""
         size, slots = self._layout.size, self.slots
         examples = (self._offsets // size).squeeze(1)
         return self._version.look(lambda buffers: buffers[0].view(-1, size)[examples, :slots])
 
+    @outside_of_graphs
     def to_dict(self) -> dict[str, Tensor]:
         """Plain tensors that `from_dict` makes the value of again.
 
@@ -169,6 +174,7 @@ class Recency(SlotState):
         }
 
     @classmethod
+    @outside_of_graphs
     def from_dict(cls, saved: dict[str, Tensor]) -> Recency:
         """The value that `to_dict` took apart.
 
@@ -233,7 +239,10 @@ class _Layout:
         levels = torch.arange(len(self.sizes), device=device)[:, None, None]
         # [levels, 1, 1]: how far a slot is shifted to get its entry; where each level begins.
         self.shifts = array(levels * FAN_BITS)
-        self.bases = array(torch.tensor(self.starts, device=device)[:, None, None] * FAN_OUT)
+        bases = torch.zeros_like(levels)
+        for level, start in enumerate(self.starts):
+            bases[level] = start * FAN_OUT  # without a wait for the device
+        self.bases = array(bases)
 
     def begin(self, batch: int, device: torch.device) -> Buffers:
         """Nothing accessed; what pads a level's last block is never the least."""

@@ -22,9 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memcore.errors import MemcoreError
+from memcore.errors import MemcoreError, check_reverse_mode, is_wrapped
 
-__all__ = ["Line", "record_begin", "record_fork", "record_read", "record_write"]
+__all__ = [
+    "Line",
+    "check_backward_only",
+    "record_begin",
+    "record_fork",
+    "record_read",
+    "record_write",
+]
 
 
 class _Part:
@@ -160,6 +167,11 @@ def _first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
     # once_differentiable lets create_graph=True pass under autograd.grad.
     @wraps(backward)
     def refuse_or_run(ctx: Any, *gradients: Tensor | None) -> Any:
+        if any(one is not None and is_wrapped(one) for one in gradients):
+            raise MemcoreError(
+                "is_grads_batched: expected False where gradients flow through a RowMemory, got "
+                "True; a backward pass takes one gradient at a time"
+            )
         if torch.is_grad_enabled():
             raise MemcoreError(
                 "create_graph: expected False where gradients flow through a RowMemory, got True; "
@@ -264,23 +276,33 @@ class _Write(torch.autograd.Function):
 
 def record_begin(source: Tensor, line: Line) -> Tensor:
     """The token of version 0 of ``line``: rows ``[B, N, W]``, or all of them one row ``[W]``."""
-    return _Begin.apply(source, line)  # pyright: ignore[reportReturnType]
+    return _recorded(_Begin, source, line)
 
 
 def record_fork(token: Tensor, parent: Line, version: int, line: Line) -> Tensor:
     """The token of version 0 of ``line``, which is ``version`` of its parent."""
-    return _Fork.apply(token, parent, version, line)  # pyright: ignore[reportReturnType]
+    return _recorded(_Fork, token, parent, version, line)
 
 
 def record_read(
     token: Tensor, line: Line, version: int, rows: Tensor, gather: Callable[[], Tensor]
 ) -> Tensor:
     """What ``gather`` returns, ``[..., W]``, recorded as flat ``rows`` of that version."""
-    return _Read.apply(token, line, version, rows, gather)  # pyright: ignore[reportReturnType]
+    return _recorded(_Read, token, line, version, rows, gather)
 
 
 def record_write(
     token: Tensor, add: Tensor, line: Line, version: int, erased: Tensor, added: Tensor
 ) -> Tensor:
     """The token of ``version``: flat rows ``erased``, then ``add [..., W]`` to ``added``."""
-    return _Write.apply(token, add, line, version, erased, added)  # pyright: ignore
+    return _recorded(_Write, token, add, line, version, erased, added)
+
+
+def _recorded(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    check_backward_only()
+    return function.apply(*arguments)  # pyright: ignore[reportReturnType]
+
+
+def check_backward_only() -> None:
+    """Raise where rows would have to be differentiated in another way than by backward."""
+    check_reverse_mode("RowMemory", "memcore.erase_and_add and memcore.read take part")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memcore.errors import MemcoreError, check_floats
+from memcore.graphs import outside_of_graphs
 from memcore.persistent.row_views import RowViews, offsets_of, unwritten
 from memcore.persistent.versions import Version
 
@@ -26,6 +27,7 @@ class SavableRows(RowViews):
 
     __slots__ = ()
 
+    @outside_of_graphs
     def to_dict(self) -> dict[str, Tensor]:
         """Plain tensors, without history, that `from_dict` makes the memory of again.
 
@@ -44,6 +46,7 @@ class SavableRows(RowViews):
         return {"shape": shape, "row": row.detach(), "written": rows, "values": values}
 
     @classmethod
+    @outside_of_graphs
     def from_dict(cls: type[Own], saved: dict[str, Tensor]) -> Own:
         """The memory that `to_dict` took apart, on the device of its values.
 
@@ -80,6 +83,7 @@ class SavableRows(RowViews):
             version = Version(buffers, begin, rows.unique())
         return cls._first(version, shape, constant, row.detach())
 
+    @outside_of_graphs
     def clone(self: Own) -> Own:
         """An equal memory with a buffer of its own, its history shared."""
         return self._replace(_version=self._version.copy())

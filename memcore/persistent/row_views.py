@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.errors import MemcoreError, check_examples, check_size, check_slots
+from memcore.graphs import outside_of_graphs
 from memcore.persistent.buffers import Buffers, by_example, lazy_zeros
 from memcore.persistent.row_gradients import Line, record_begin, record_read
 from memcore.persistent.versions import Version
@@ -82,6 +83,7 @@ class RowViews:
         """Whether gradients flow back through this memory."""
         return self._token.requires_grad
 
+    @outside_of_graphs
     def read(self, index: Int[Tensor, "B J"]) -> Float[Tensor, "B J W"]:
         """The rows at some slots of each example.
 
@@ -137,14 +139,17 @@ class RowViews:
             data = torch.where(written[0].unsqueeze(-1), data, self._row)
         return data.view(shape)
 
+    @outside_of_graphs
     def to_tensor(self) -> Float[Tensor, "B N W"]:
         """All rows, a copy ``[B, N, W]``: O(B·N·W). Gradients flow back."""
         return self.read_unchecked(self._all_slots())
 
+    @outside_of_graphs
     def detach(self: Own) -> Own:
         """The same memory without its history, in O(1); for truncated backpropagation."""
         return self._replace(_line=None, _number=0, _token=self._token.detach())
 
+    @outside_of_graphs
     def select(self: Own, examples: Int[Tensor, "b"]) -> Own:
         """The memory of some examples of the batch, in the order asked for.
 
@@ -165,6 +170,7 @@ class RowViews:
         """The same rows in a buffer of their own; an example may stand here several times."""
         raise NotImplementedError
 
+    @outside_of_graphs
     def narrow(self: Own, count: int) -> Own:
         """The memory of the first ``count`` examples, 1 to B, in O(1)."""
         if not 1 <= check_size("count", count) <= self.shape[0]:
@@ -179,6 +185,7 @@ class RowViews:
         shape = torch.Size((len(own), *self.shape[1:]))
         return self._replace(shape=shape, _examples=own, _offsets=offsets_of(own, shape[1]))
 
+    @outside_of_graphs
     def widen(self: Own, before: Own) -> Own:
         """Undo `select` or `narrow`: all examples of ``before``, those left out as they were.
 
@@ -189,6 +196,7 @@ class RowViews:
             shape=before.shape, _examples=before._examples, _offsets=before._offsets
         )
 
+    @outside_of_graphs
     def written(self) -> Int[Tensor, "B P"]:
         """Slots ``[B, P]`` of which all that were ever written are some; repeats possible.
 

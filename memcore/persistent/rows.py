@@ -7,11 +7,23 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from memcore.errors import MemcoreError, check_flags, check_float_dtype, check_floats, check_size
+from memcore.errors import (
+    MemcoreError,
+    check_device,
+    check_flags,
+    check_float_dtype,
+    check_floats,
+    check_size,
+)
+from memcore.graphs import outside_of_graphs
 from memcore.persistent.buffers import Buffers
-from memcore.persistent.row_gradients import Line, record_fork, record_write
+from memcore.persistent.row_gradients import (
+    Line,
+    check_backward_only,
+    record_fork,
+    record_write,
+)
 from memcore.persistent.row_saving import SavableRows, first_of_each
 from memcore.persistent.row_views import offsets_of, unwritten
 from memcore.persistent.versions import Version
@@ -36,9 +48,9 @@ class RowMemory(SavableRows):
     Autograd differentiates it once (not twice), through any number of versions, branches and
     passes, and keeps a few numbers for each row touched. `filled` does no work for the rows.
 
-    Make one by `filled` or `from_tensor`. Rae et al. 2016, "Scaling Memory-Augmented Neural
-    Networks with Sparse Reads and Writes" (arXiv 1610.09027), section 3.4, has the aim; there
-    the memory is rolled back step by step.
+    Make one by `zeros`, `filled` or `from_tensor`. Rae et al. 2016, "Scaling Memory-Augmented
+    Neural Networks with Sparse Reads and Writes" (arXiv 1610.09027), section 3.4, has the aim;
+    there the memory is rolled back step by step.
 
     >>> memory = RowMemory.filled(torch.zeros(2), batch=1, slots=1_000_000)
     >>> seventh = torch.tensor([[7]])
@@ -52,9 +64,10 @@ class RowMemory(SavableRows):
     __slots__ = ()
 
     def __init__(self) -> None:
-        raise TypeError("RowMemory: expected to be made by RowMemory.filled or from_tensor")
+        raise TypeError("RowMemory: expected to be made by RowMemory.zeros, filled or from_tensor")
 
     @classmethod
+    @outside_of_graphs
     def from_tensor(cls, values: Float[Tensor, "B N W"]) -> RowMemory:
         """A memory with the rows of a tensor, which is copied: O(B·N·W).
 
@@ -66,7 +79,7 @@ class RowMemory(SavableRows):
             MemcoreError: another rank or dtype, or an empty axis.
         """
         check_floats("values", values, 0)
-        _check_reverse_mode()
+        check_backward_only()
         if values.dim() != 3 or values.numel() == 0:
             raise MemcoreError(
                 f"values: expected shape [B, N, W] with no empty axis, got {list(values.shape)}"
@@ -76,6 +89,7 @@ class RowMemory(SavableRows):
         return cls._first(Version((buffer,)), values.shape, None, values)
 
     @classmethod
+    @outside_of_graphs
     def filled(cls, row: Float[Tensor, "W"], batch: int, slots: int) -> RowMemory:
         """A memory of which every row is ``row``, constant or learned, in O(1).
 
@@ -89,7 +103,7 @@ class RowMemory(SavableRows):
             MemcoreError: another rank or dtype, or a size below 1.
         """
         check_floats("row", row, 0)
-        _check_reverse_mode()
+        check_backward_only()
         if row.dim() != 1 or row.numel() == 0:
             raise MemcoreError(f"row: expected shape [W], not empty, got {list(row.shape)}")
         shape = torch.Size((check_size("batch", batch), check_size("slots", slots), len(row)))
@@ -98,6 +112,43 @@ class RowMemory(SavableRows):
             # A learned row is kept apart also where it is 0: unwritten rows depend on it.
             learned = row.requires_grad and recording
             constant = row.clone() if learned or row.any() else None
+        return cls._of_one_row(row, shape, constant)
+
+    @classmethod
+    @outside_of_graphs
+    def zeros(
+        cls,
+        batch: int,
+        slots: int,
+        word_size: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | int | None = None,
+    ) -> RowMemory:
+        """A memory of zeros, in O(1) and without a wait for the device.
+
+        Args:
+            batch: B.
+            slots: N.
+            word_size: W.
+            dtype: float32 or float64.
+            device: PyTorch's convention.
+
+        Raises:
+            TypeError: an argument of the wrong type.
+            MemcoreError: a size below 1, another dtype, or a device that is not there.
+        """
+        check_backward_only()
+        sizes = {"batch": batch, "slots": slots, "word_size": word_size}
+        shape = torch.Size([check_size(name, size) for name, size in sizes.items()])
+        check_float_dtype("dtype", dtype)
+        check_device("device", device)
+        return cls._of_one_row(torch.zeros(word_size, dtype=dtype, device=device), shape, None)
+
+    @classmethod
+    def _of_one_row(cls, row: Tensor, shape: torch.Size, constant: Tensor | None) -> RowMemory:
+        """Every row is ``row``, which is 0 where there is no ``constant``."""
+        with torch.inference_mode(False), torch.no_grad():
             begin = unwritten(shape, row.dtype, row.device, constant)
             version = Version(begin(), begin)
         return cls._first(version, shape, constant, row)
@@ -106,6 +157,7 @@ class RowMemory(SavableRows):
         history = ", requires_grad=True" if self.requires_grad else ""
         return f"RowMemory({list(self.shape)}, {self.dtype}, device={self.device}{history})"
 
+    @outside_of_graphs
     def write(self, write: SparseWrite) -> RowMemory:
         """The memory after a write; this one stays what it is.
 
@@ -117,6 +169,7 @@ class RowMemory(SavableRows):
             TypeError: not a SparseWrite, or not of tensors.
             MemcoreError: wrong rank, size, dtype, device or, on a CPU, slot. Nothing is changed.
         """
+        check_backward_only()
         if not isinstance(write, SparseWrite):
             raise TypeError(f"write: expected a SparseWrite, got {type(write).__name__}")
         erase = self._slots("write.erase", write.erase)
@@ -150,7 +203,7 @@ class RowMemory(SavableRows):
         )
 
     def _write(self, erased: Tensor, added: Tensor, add: Tensor) -> RowMemory:
-        _check_reverse_mode()
+        check_backward_only()
         touched = torch.cat([erased, added])
         values = add.detach().reshape(-1, self.shape[2])
 
@@ -194,6 +247,7 @@ class RowMemory(SavableRows):
         token = record_write(token, add, line, number + 1, erased, added)
         return self._replace(_version=version, _line=line, _number=number + 1, _token=token)
 
+    @outside_of_graphs
     def cleared(self, examples: Tensor) -> RowMemory:
         """The memory with all rows of those examples, a bool ``[B]``, set to 0.
 
@@ -209,6 +263,7 @@ class RowMemory(SavableRows):
         rows = (slots + view._offsets).flatten()
         return self._write(rows, rows[:0], self._token.new_zeros(0, self.shape[2]))
 
+    @outside_of_graphs
     def to(self, *args: Any, **kwargs: Any) -> RowMemory:
         """The memory in another dtype or on another device, as `torch.Tensor.to`.
 
@@ -235,13 +290,5 @@ class RowMemory(SavableRows):
         index, own = self.written(), offsets_of(torch.arange(batch, device=self.device), slots)
         rows, first = first_of_each((index + own).flatten())
         values = self.read_unchecked(index).flatten(0, 1).index_select(0, first)
-        empty = RowMemory.filled(self._token.new_zeros(width), batch, slots)
+        empty = RowMemory.zeros(batch, slots, width, dtype=self.dtype, device=self.device)
         return empty._write(rows[:0], rows, values)
-
-
-def _check_reverse_mode() -> None:
-    if forward_ad._current_level >= 0:
-        raise MemcoreError(
-            "RowMemory: expected to be differentiated backward, got forward-mode differentiation "
-            "(jvp, jacfwd); memcore.erase_and_add and memcore.read have both"
-        )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from memcore.errors import MemcoreError, check_examples, check_flags, check_size
+from memcore.graphs import outside_of_graphs
 from memcore.persistent.buffers import Buffers, by_example
 from memcore.persistent.versions import Version
 
@@ -88,6 +89,7 @@ class SlotState:
                 setattr(made, name, changes[name] if name in changes else getattr(self, name))
         return made
 
+    @outside_of_graphs
     def cleared(self: Own, examples: Tensor) -> Own:
         """Those examples, a bool ``[B]``, back at the beginning: O(slots ever touched).
 
@@ -111,6 +113,7 @@ class SlotState:
         )
         return self._replace(_version=self._version.edit(rows, change), _carried=carried)
 
+    @outside_of_graphs
     def select(self: Own, examples: Tensor) -> Own:
         """That of some examples, int64 ``[b]``; O(1) as long as none is asked for twice.
 
@@ -123,6 +126,7 @@ class SlotState:
         view = self._replace(_carried=carried)._place(self._offsets[examples])
         return view if len(set(chosen)) == len(chosen) else self.from_dict(view.to_dict())
 
+    @outside_of_graphs
     def narrow(self: Own, count: int) -> Own:
         """That of the first ``count`` examples, 1 to B, in O(1)."""
         if not 1 <= check_size("count", count) <= self.batch:
@@ -130,6 +134,7 @@ class SlotState:
         carried = tuple(value[:count] for value in self._carried)
         return self._replace(_carried=carried)._place(self._offsets[:count])
 
+    @outside_of_graphs
     def widen(self: Own, before: Own) -> Own:
         """Undo `narrow`: all examples of ``before``, those left out as they were."""
         pairs = zip(self._carried, before._carried, strict=True)

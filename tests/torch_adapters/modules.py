@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memcore import Recency, RowMemory, SDNCState, SparseLinks
 from memcore.index import Mirror
@@ -24,7 +25,9 @@ __all__ = [
     "X",
     "batch",
     "build",
+    "close",
     "every_model",
+    "gradients",
     "leaves",
     "same",
     "variants",
@@ -110,3 +113,14 @@ def same(one: Any, other: Any, **tolerance: Any) -> None:
             torch.testing.assert_close(left, right, **tolerance)
         else:
             assert torch.equal(left, right)
+
+
+def gradients(module: nn.Module, output: Tensor) -> list[Tensor]:
+    """Of the sum of squares of an output, for each parameter."""
+    used = list(module.parameters())
+    return list(torch.autograd.grad(output.square().sum(), used, materialize_grads=True))
+
+
+def close(ones: Iterable[Tensor], others: Iterable[Tensor]) -> None:
+    for one, other in zip(ones, others, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)

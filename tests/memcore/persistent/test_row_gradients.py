@@ -73,10 +73,18 @@ def test_function_transforms_are_refused() -> None:
     def loss(add: Tensor) -> Tensor:
         return zeros().write(some_write()._replace(add=add)).read(SLOTS).sum()
 
-    with pytest.raises(RuntimeError):
+    expected = "RowMemory: expected to be used outside of torch.func transforms"
+    with pytest.raises(MemcoreError, match=expected):
         torch.func.grad(loss)(some_write().add)
-    with pytest.raises((RuntimeError, MemcoreError)):
+    with pytest.raises(MemcoreError, match=expected):
         torch.func.vmap(loss)(some_write().add.expand(4, 2, 3, 3))
+
+
+def test_batches_of_gradients_are_refused() -> None:
+    add = some_write().add.requires_grad_()
+    rows = zeros().write(some_write()._replace(add=add)).read(SLOTS)
+    with pytest.raises((MemcoreError, RuntimeError), match="is_grads_batched: expected False"):
+        torch.autograd.grad(rows, add, torch.ones(4, *rows.shape).double(), is_grads_batched=True)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
