@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def without_dynamo(function: Function) -> Function:
     """A function that `torch.compile` does not look into, nor into what it calls."""
     # torch.compiler.disable imports the compiler at once, which takes two seconds.
-    disable = getattr(torch, "_disable_dynamo", None) or torch.compiler.disable
+    disable: Any = getattr(torch, "_disable_dynamo", None) or torch.compiler.disable
     return disable(function)
 
 

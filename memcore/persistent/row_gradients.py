@@ -141,9 +141,17 @@ class Line:
     def __init__(self, width: int, branch_of: Line | None = None) -> None:
         self.width = width
         self.last = 0  # the newest version's number
+        self._parent = branch_of
         self.log = _Log() if branch_of is None else branch_of.log
         # Owned by the end-of-pass callback only, which the engine drops also when a pass fails.
         self._passes: weakref.WeakValueDictionary[int, _Pass] = weakref.WeakValueDictionary()
+
+    def goes_back_to(self, other: Line) -> bool:
+        """Whether this is ``other``, or branched off it or off one that did."""
+        line: Line | None = self
+        while line is not None and line is not other:
+            line = line._parent
+        return line is other
 
     def extend(self, version: int) -> bool:
         """Take the number after ``version``; False where that is taken already."""
@@ -254,9 +262,10 @@ class _Write(torch.autograd.Function):
         version: int,
         erased: Tensor,
         added: Tensor,
+        stopped: Callable[[Tensor], Tensor] | None,
     ) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.line, ctx.version = line, version
+        ctx.line, ctx.version, ctx.stopped = line, version, stopped
         ctx.erased, ctx.added = line.log.add(erased), line.log.add(added)
         ctx.shape, ctx.like = add.shape, (add.dtype, add.device)
         return add.new_zeros(())
@@ -271,7 +280,9 @@ class _Write(torch.autograd.Function):
             add = rows.index_select(0, held.places.at(ctx.added)).view(ctx.shape)
         if ctx.needs_input_grad[0] and ctx.erased.rows.numel():
             rows.index_fill_(0, held.places.at(ctx.erased), 0)
-        return None, add, None, None, None, None
+        if ctx.needs_input_grad[0] and ctx.stopped is not None:
+            rows.masked_fill_(ctx.stopped(held.places.rows).unsqueeze(1), 0)
+        return None, add, None, None, None, None, None
 
 
 def record_begin(source: Tensor, line: Line) -> Tensor:
@@ -292,10 +303,19 @@ def record_read(
 
 
 def record_write(
-    token: Tensor, add: Tensor, line: Line, version: int, erased: Tensor, added: Tensor
+    token: Tensor,
+    add: Tensor,
+    line: Line,
+    version: int,
+    erased: Tensor,
+    added: Tensor,
+    stopped: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The token of ``version``: flat rows ``erased``, then ``add [..., W]`` to ``added``."""
-    return _recorded(_Write, token, add, line, version, erased, added)
+    """The token of ``version``: flat rows ``erased``, then ``add [..., W]`` to ``added``.
+
+    Of flat rows ``[m]``, ``stopped`` says which have no history from before, however many.
+    """
+    return _recorded(_Write, token, add, line, version, erased, added, stopped)
 
 
 def _recorded(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:

@@ -189,12 +189,25 @@ class RowViews:
     def widen(self: Own, before: Own) -> Own:
         """Undo `select` or `narrow`: all examples of ``before``, those left out as they were.
 
+        Those left out keep their history too where these have lost theirs, by `detach` or under
+        ``torch.no_grad``.
+
         Args:
             before: the memory that was narrowed and, by writes only, became this one.
         """
-        return self._replace(
+        wide = self._replace(
             shape=before.shape, _examples=before._examples, _offsets=before._offsets
         )
+        old = before._line
+        if old is None or not (before._token.requires_grad and torch.is_grad_enabled()):
+            return wide
+        if self._line is not None and self._line.goes_back_to(old):
+            return wide
+        return self._joined(before, wide)
+
+    def _joined(self: Own, before: Any, wide: Any) -> Own:
+        """``wide``, its history that of ``before`` but for the examples of this one."""
+        raise NotImplementedError
 
     @outside_of_graphs
     def written(self) -> Int[Tensor, "B P"]:

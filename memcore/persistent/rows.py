@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -233,8 +234,15 @@ class RowMemory(SavableRows):
         token = self._token.detach()
         return self._replace(_version=version, _line=None, _number=0, _token=token)
 
-    def _recorded(self, version: Version, erased: Tensor, added: Tensor, add: Tensor) -> RowMemory:
-        """The memory after a write, with the history of that."""
+    def _recorded(
+        self,
+        version: Version,
+        erased: Tensor,
+        added: Tensor,
+        add: Tensor,
+        stopped: Callable[[Tensor], Tensor] | None = None,
+    ) -> RowMemory:
+        """The memory after a write, with the history of that; see `record_write`."""
         line, number, token = self._line, self._number, self._token
         if not ((token.requires_grad or add.requires_grad) and torch.is_grad_enabled()):
             return self._replace(_version=version, _line=None, _number=0, _token=token.detach())
@@ -244,8 +252,23 @@ class RowMemory(SavableRows):
             parent, line = line, Line(self.shape[2], branch_of=line)
             token, number = record_fork(token, parent, number, line), 0
             line.extend(0)
-        token = record_write(token, add, line, number + 1, erased, added)
+        token = record_write(token, add, line, number + 1, erased, added, stopped)
         return self._replace(_version=version, _line=line, _number=number + 1, _token=token)
+
+    def _joined(self, before: Any, wide: Any) -> RowMemory:
+        # As a write to ``before`` that replaces all rows of these examples by what they hold now.
+        rows, values = self._offsets.new_empty(0), self._token.new_empty(0, self.shape[2])
+        if self._line is not None:
+            index = self.changed_since(before)
+            index = self._all_slots() if index is None else index
+            rows, first = first_of_each((index + self._offsets).flatten())
+            values = self.read_unchecked(index).flatten(0, 1).index_select(0, first)
+        mine, slots = self._offsets.flatten(), self.shape[1]
+
+        def stopped(flat: Tensor) -> Tensor:
+            return torch.isin(flat - flat % slots, mine)
+
+        return before._recorded(wide.version, rows, rows, values, stopped)
 
     @outside_of_graphs
     def cleared(self, examples: Tensor) -> RowMemory:

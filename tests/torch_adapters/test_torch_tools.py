@@ -60,7 +60,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode(model: Any, rnn_type: str
     module = build(model, rnn_type=rnn_type)
     input = batch(module).requires_grad_()
     tangent, cotangent = torch.randn_like(input), torch.randn_like(input)
-    output, slope = torch.func.jvp(lambda own: module(own)[0], (input.detach(),), (tangent,))
+    output, slope, *_ = torch.func.jvp(lambda own: module(own)[0], (input.detach(),), (tangent,))
     wanted, _ = module(input)
     torch.testing.assert_close(output, wanted, **CLOSE)
     (gradient,) = torch.autograd.grad(wanted, input, cotangent)

@@ -117,11 +117,17 @@ class Program:
 
     def write_to_a_part(self, memory: RowMemory, plain: Tensor) -> None:
         swapped, count = torch.tensor([1, 0]), self.choice.choice([1, 2])
-        part = memory.select(swapped).narrow(count)
-        write = draw_write((count, *self.shape[1:]), self.generator)
-        write = write._replace(add=self.leaf(*write.add.shape))
-        after = torch.cat([dense_write(plain[swapped][:count], write), plain[swapped][count:]])
-        self.versions.append((part.write(write).widen(memory), after[swapped]))
+        part, own = memory.select(swapped).narrow(count), plain[swapped][:count]
+        how = self.choice.choice(["write", "write", "write", "no grad", "anew", "detach"])
+        if how in ("anew", "detach"):
+            part, own = part.detach(), own.detach()
+        if how != "detach":
+            write = draw_write((count, *self.shape[1:]), self.generator)
+            write = write._replace(add=self.leaf(*write.add.shape))
+            with torch.set_grad_enabled(how != "no grad"):
+                part, own = part.write(write), dense_write(own, write)
+        after = torch.cat([own, plain[swapped][count:]])
+        self.versions.append((part.widen(memory), after[swapped]))
 
     def loss(self) -> tuple[Tensor, Tensor]:
         """The same random combination of all outputs and versions, for both."""

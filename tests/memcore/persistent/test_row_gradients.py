@@ -145,3 +145,71 @@ def test_gradient_of_an_initial_row_is_the_sum_over_the_rows() -> None:
     (memory.to_tensor() * factors).sum().backward()
     assert row.grad is not None
     assert row.grad.tolist() == factors[0, [0, 1, 3]].sum(0).tolist()
+
+
+@pytest.mark.parametrize("begin", ["zeros", "learned row", "tensor"])
+@pytest.mark.parametrize("how", ["no_grad", "detach", "anew", "anew, other rows", "branch"])
+def test_examples_left_out_keep_their_history(begin: str, how: str) -> None:
+    """As ``torch.cat([new, old[2:]])`` has it, whatever became of those that were not."""
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    row, first, second, after = random(3), random(3, 2, 3), random(2, 2, 3), random(3, 2, 3)
+    tensor = random(3, 6, 3)
+    weights = random(3, 6, 3)
+    slots = {"first": torch.tensor([[0, 1], [1, 2], [2, 3]]), "second": torch.tensor([[1, 4]] * 2)}
+    if how == "anew, other rows":
+        slots["second"] = torch.tensor([[5, 4]] * 2)
+    given = [x.requires_grad_() for x in (row, tensor, first, second, after)]
+
+    def dense_write(memory: Tensor, index: Tensor, add: Tensor) -> Tensor:
+        keep = torch.ones(memory.shape[:2], dtype=torch.float64).scatter(1, index[:, :1], 0)
+        added = torch.zeros_like(memory).scatter_add(1, index[..., None].expand_as(add), add)
+        return memory * keep[..., None] + added
+
+    def write(memory: RowMemory, index: Tensor, add: Tensor) -> RowMemory:
+        return memory.write(SparseWrite(index[:, :1], index, add))
+
+    def run(memory: Any, write: Any, narrow: Any, widen: Any) -> Any:
+        memory = write(memory, slots["first"], first)
+        part = narrow(memory)
+        if how == "no_grad":
+            with torch.no_grad():
+                part = write(part, slots["second"], second)
+        elif how == "detach":
+            part = part.detach()
+        elif how == "branch":
+            write(memory, slots["first"], after)
+            part = write(part, slots["second"], second)
+        else:
+            part = write(part.detach(), slots["second"], second)
+        wide = widen(part, memory)
+        branch = write(memory, slots["first"], 3 * after)
+        return write(wide, slots["first"], after), wide, branch
+
+    begun = {
+        "zeros": (lambda: RowMemory.zeros(3, 6, 3, dtype=torch.float64), torch.zeros(3, 6, 3)),
+        "learned row": (lambda: RowMemory.filled(row, 3, 6), row.expand(3, 6, 3)),
+        "tensor": (lambda: RowMemory.from_tensor(tensor), tensor),
+    }[begin]
+    found = run(begun[0](), write, lambda memory: memory.narrow(2), RowMemory.widen)
+    wanted = run(
+        begun[1].double(),
+        dense_write,
+        lambda memory: memory[:2],
+        lambda part, memory: torch.cat([part, memory[2:]]),
+    )
+
+    def gradients(memories: Any) -> list[Tensor]:
+        loss = sum(
+            ((scale + 1) * weights * memory**2).sum() for scale, memory in enumerate(memories)
+        )
+        return list(torch.autograd.grad(loss, given, materialize_grads=True))  # pyright: ignore
+
+    dense = [memory.to_tensor() for memory in found]
+    for own, other in zip(dense, wanted, strict=True):
+        torch.testing.assert_close(own, other)
+    for own, other in zip(gradients(dense), gradients(wanted), strict=True):
+        torch.testing.assert_close(own, other)
