@@ -6,10 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memcore.errors import checked
+from memcore.ranges import UNIT, WEIGHTING, in_range
 
 __all__ = ["erase_and_add", "read", "read_weighting", "write_weighting"]
 
 
+@in_range(content=WEIGHTING, allocation=WEIGHTING, allocation_gate=UNIT, write_gate=UNIT)
 @checked
 def write_weighting(
     content: Float[Tensor, "N"],
@@ -31,11 +33,12 @@ def write_weighting(
         ``[N]``, non-negative, sums to at most ``write_gate``.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     return write_gate * (allocation_gate * allocation + (1 - allocation_gate) * content)
 
 
+@in_range(backward=WEIGHTING, content=WEIGHTING, forward=WEIGHTING, read_modes=WEIGHTING)
 @checked
 def read_weighting(
     backward: Float[Tensor, "R N"],
@@ -57,12 +60,13 @@ def read_weighting(
         ``[R, N]``, non-negative, each row sums to at most 1.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     go_back, look_up, go_forward = read_modes[:, :, None].unbind(1)
     return go_back * backward + look_up * content + go_forward * forward
 
 
+@in_range(write_weights=WEIGHTING, erase=UNIT)
 @checked
 def erase_and_add(
     memory: Float[Tensor, "N W"],
@@ -84,7 +88,7 @@ def erase_and_add(
         ``[N, W]``; rows of weight 0 are unchanged.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     weights = write_weights[:, None]
     return memory * (1 - weights * erase) + weights * add

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from memcore.errors import checked
 from memcore.numerics import exclusive_cumulative_product
+from memcore.ranges import UNIT, WEIGHTING, in_range
 
 __all__ = ["allocation_weighting", "retention", "usage"]
 
 
+@in_range(free_gates=UNIT, read_weights=WEIGHTING)
 @checked
 def retention(
     free_gates: Float[Tensor, "R"], read_weights: Float[Tensor, "R N"]
@@ -32,7 +34,7 @@ def retention(
         ``[N]``, in [0, 1], also where rounding took a weight above 1.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     # A softmax can sum to 1 + ε, and so can a read weighting: without the clamp the usage would
     # turn negative. One multiplication a head: the gradient of torch.prod looks for zeros on
@@ -41,6 +43,7 @@ def retention(
     return reduce(mul, kept.unbind(0))
 
 
+@in_range(previous=UNIT, write_weights=WEIGHTING, retention=UNIT)
 @checked
 def usage(
     previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"], retention: Float[Tensor, "N"]
@@ -58,12 +61,13 @@ def usage(
         ``[N]``, in [0, 1].
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     # u + (1 − u) w is u + w − u w, and stays in [0, 1] where its arguments do.
     return (previous + (1 - previous) * write_weights) * retention
 
 
+@in_range(usage=UNIT)
 @checked
 def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Weight the slots to write to, the least used first.
@@ -78,7 +82,7 @@ def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
         ``[N]``, non-negative with sum ``1 − Π u``: 1 where a slot is free, 0 where all are full.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
 
     >>> allocation_weighting(torch.tensor([0.5, 0.25, 1.0]))
     tensor([0.1250, 0.7500, 0.0000])

@@ -108,6 +108,7 @@ def _check_arguments(arguments: Iterable[tuple[str, Tensor, Axes]]) -> None:
     for name, value, axes in arguments:
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+        check_layout(name, value)
         actual = value.shape
         if len(actual) != len(axes):
             hint = " (one example at a time: batch with torch.func.vmap)"
@@ -142,10 +143,18 @@ def _show(axes: Axes) -> str:
     return f"[{', '.join(map(str, axes))}]"
 
 
+def check_layout(name: str, tensor: Tensor) -> None:
+    """Raise unless a tensor is an ordinary one: not sparse, nested or in another layout."""
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        got = "a nested tensor" if tensor.is_nested else f"one of layout {tensor.layout}"
+        raise MemcoreError(f"{name}: expected a dense tensor (torch.strided), got {got}")
+
+
 def check_floats(name: str, value: object, least_rank: int) -> None:
     """Raise unless ``value`` is a float32 or float64 tensor of at least that rank."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    check_layout(name, value)
     if value.dtype not in FLOAT_DTYPES:
         raise MemcoreError(f"{name}: expected dtype float32 or float64, got {value.dtype}")
     if value.dim() < least_rank:
@@ -234,6 +243,7 @@ def check_tensor(
     """Raise unless ``value`` is a tensor of that shape, dtype and device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    check_layout(name, value)
     if value.shape == shape and value.dtype == dtype and value.device == device:
         return
     for what, expected, actual in (
@@ -250,6 +260,7 @@ def check_examples(name: str, examples: object, batch: int) -> list[int]:
     check_outside_transforms(name)
     if not isinstance(examples, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(examples).__name__}")
+    check_layout(name, examples)
     if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
         raise MemcoreError(
             f"{name}: expected a non-empty int64 tensor [b], got {examples.dtype} of shape "
@@ -266,6 +277,7 @@ def check_flags(name: str, flags: object, batch: int) -> None:
     check_outside_transforms(name)
     if not isinstance(flags, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(flags).__name__}")
+    check_layout(name, flags)
     if flags.dtype != torch.bool or flags.shape != (batch,):
         raise MemcoreError(
             f"{name}: expected a bool tensor [{batch}], got {flags.dtype} of shape "
@@ -332,6 +344,7 @@ def check_slots(name: str, index: object, batch: int, slots: int) -> None:
     check_outside_transforms(name)
     if not isinstance(index, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(index).__name__}")
+    check_layout(name, index)
     if index.dim() != 2 or index.shape[0] != batch:
         raise MemcoreError(f"{name}: expected shape [{batch}, J], got {list(index.shape)}")
     if index.dtype not in (torch.int64, torch.int32):

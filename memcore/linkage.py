@@ -7,10 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memcore.errors import checked
+from memcore.ranges import WEIGHTING, in_range
 
 __all__ = ["directional_weightings", "link", "precedence"]
 
 
+@in_range(previous=WEIGHTING, write_weights=WEIGHTING)
 @checked
 def precedence(
     previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"]
@@ -27,11 +29,12 @@ def precedence(
         ``[N]``, non-negative, sums to at most 1.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     return (1 - write_weights.sum()) * previous + write_weights
 
 
+@in_range(previous=WEIGHTING, write_weights=WEIGHTING, previous_precedence=WEIGHTING)
 @checked
 def link(
     previous: Float[Tensor, "N N"],
@@ -54,7 +57,7 @@ def link(
         precedence p each column ``Σ_i L[i, j] + p_j`` at most 1.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     after, before = write_weights[:, None], write_weights[None, :]
     links = (1 - after - before) * previous + after * previous_precedence[None, :]
@@ -62,6 +65,7 @@ def link(
     return links.masked_fill(diagonal, 0)
 
 
+@in_range(link=WEIGHTING, read_weights=WEIGHTING)
 @checked
 def directional_weightings(
     link: Float[Tensor, "N N"], read_weights: Float[Tensor, "R N"]
@@ -79,6 +83,6 @@ def directional_weightings(
         ``(forward [R, N], backward [R, N])``, non-negative, each row sums to at most 1.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     return read_weights @ link.mT, read_weights @ link

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memcore.errors import checked
 from memcore.numerics import safe_norm
+from memcore.ranges import UNIT, WEIGHTING, in_range
 
 __all__ = [
     "sparse_content_weighting",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 
+@in_range(read_weights=WEIGHTING, write_gate=UNIT, interpolation_gate=UNIT)
 @checked
 def sparse_write_weighting(
     read_weights: Float[Tensor, "*batch R K"],
@@ -42,7 +44,7 @@ def sparse_write_weighting(
         the sum.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
 
     >>> sparse_write_weighting(torch.tensor([[0.5, 0.5]]), torch.tensor(1.0), torch.tensor(0.8))
     tensor([0.4000, 0.4000, 0.2000])
@@ -106,6 +108,7 @@ def sparse_read(
     return (read_weights.unsqueeze(-1) * rows).sum(-2)
 
 
+@in_range(backward=WEIGHTING, content=WEIGHTING, forward=WEIGHTING, read_modes=WEIGHTING)
 @checked
 def sparse_read_weighting(
     backward: Float[Tensor, "*batch R L"],
@@ -128,7 +131,7 @@ def sparse_read_weighting(
         ``[R, V]`` with V = K_L + K + K_L, each row on the sub-simplex.
 
     Raises:
-        MemcoreError: wrong rank, size, dtype or device.
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
 
     >>> one, both = torch.ones(1, 1), torch.tensor([[0.5, 0.5]])
     >>> sparse_read_weighting(one, both, one, torch.tensor([[0.2, 0.4, 0.4]]))

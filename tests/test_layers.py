@@ -17,6 +17,7 @@ RANKS = {
     "memcore.trees": 0,
     "memcore.numerics": 1,
     "memcore.backends": 1,
+    "memcore.ranges": 1,
     "memcore.access": 2,
     "memcore.allocation": 2,
     "memcore.content": 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
+from memcore.errors import check_layout
 
 __all__ = ["Steps", "join", "split", "split_flags"]
 
@@ -50,6 +53,7 @@ def split(
         raise TypeError(
             f"input: expected a torch.Tensor or PackedSequence, got {type(input).__name__}"
         )
+    check_layout("input", data)
     axes = ("batch", "time", "input_size") if batch_first else ("time", "batch", "input_size")
     if isinstance(input, PackedSequence):
         axes = ("packed steps", "input_size")
@@ -65,7 +69,7 @@ def split(
     if data.device != device:
         raise MemcoreError(f"input: expected the parameters' device {device}, got {data.device}")
     if isinstance(input, PackedSequence):
-        sizes = tuple(input.batch_sizes.tolist())
+        sizes = _packed_sizes("input", input)
         return Steps(data, sizes, input.sorted_indices, input.unsorted_indices)
     steps = data.transpose(0, 1) if batch_first else data
     sizes = (steps.shape[1],) * steps.shape[0]
@@ -107,6 +111,7 @@ def split_flags(
         raise TypeError(
             f"{name}: expected a bool tensor or PackedSequence, got {type(flags).__name__}"
         )
+    check_layout(name, data)
     padded_shape = [sizes[0], len(sizes)] if batch_first else [len(sizes), sizes[0]]
     shape = [sum(sizes)] if packed else padded_shape
     axes = "" if packed else " [batch, time]" if batch_first else " [time, batch]"
@@ -119,7 +124,7 @@ def split_flags(
     if data.device != device:
         raise MemcoreError(f"{name}: expected device {device}, got {data.device}")
     if packed:
-        if tuple(flags.batch_sizes.tolist()) != sizes or not _same(
+        if _packed_sizes(name, flags) != sizes or not _same(
             flags.sorted_indices, steps.sorted_indices
         ):
             raise MemcoreError(f"{name}: expected to be packed just as the input is")
@@ -131,6 +136,55 @@ def split_flags(
         rows = [by_example[:size, time] for time, size in enumerate(sizes)]
     some = torch.stack([row.any() for row in rows]).tolist()
     return [row if any_set else None for row, any_set in zip(rows, some, strict=True)]
+
+
+def _packed_sizes(name: str, packed: PackedSequence) -> tuple[int, ...]:
+    """How many examples have each step; raise unless the parts of a packed sequence fit."""
+    given, count = packed.batch_sizes, len(packed.data)
+    if given.dim() != 1 or given.dtype != torch.int64 or not len(given):
+        raise MemcoreError(
+            f"{name}.batch_sizes: expected a non-empty int64 tensor [T], "
+            f"got {given.dtype} of shape {list(given.shape)}"
+        )
+    sizes = tuple(given.tolist())
+    if sizes[-1] < 1 or any(one < other for one, other in pairwise(sizes)) or sum(sizes) != count:
+        raise MemcoreError(
+            f"{name}.batch_sizes: expected positive numbers that never grow and have the sum "
+            f"{count}, the steps in {name}.data, got {_some(sizes)}"
+        )
+    orders = packed.sorted_indices, packed.unsorted_indices
+    if (orders[0] is None) != (orders[1] is None):
+        raise MemcoreError(
+            f"{name}.unsorted_indices: expected the inverse of {name}.sorted_indices, got only one "
+            "of them"
+        )
+    names = ("sorted_indices", "unsorted_indices")
+    for field, order in zip(names, orders, strict=True):
+        if order is None:
+            return sizes
+        if order.dtype != torch.int64 or order.shape != (sizes[0],):
+            raise MemcoreError(
+                f"{name}.{field}: expected an int64 tensor [{sizes[0]}], "
+                f"got {order.dtype} of shape {list(order.shape)}"
+            )
+    first, second = orders
+    if first is not None and second is not None and first.is_cpu and second.is_cpu:
+        there, back = first.tolist(), second.tolist()
+        every = range(sizes[0])
+        if sorted(there) != list(every) or any(there[back[one]] != one for one in every):
+            raise MemcoreError(
+                f"{name}.sorted_indices: expected each of 0 to {sizes[0] - 1} once, and "
+                f"{name}.unsorted_indices its inverse, got {_some(there)} and {_some(back)}"
+            )
+    return sizes
+
+
+def _some(numbers: Sequence[int]) -> str:
+    """As a list, the middle of a long one left out."""
+    if len(numbers) <= 12:
+        return str(list(numbers))
+    begin, end = (", ".join(map(str, part)) for part in (numbers[:6], numbers[-3:]))
+    return f"[{begin}, …, {end}]"
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

@@ -15,6 +15,7 @@ from memcore.errors import (
     check_flags,
     check_float_dtype,
     check_floats,
+    check_layout,
     check_size,
 )
 from memcore.graphs import outside_of_graphs
@@ -178,6 +179,7 @@ class RowMemory(SavableRows):
         add = write.add
         if not isinstance(add, Tensor):
             raise TypeError(f"write.add: expected a torch.Tensor, got {type(add).__name__}")
+        check_layout("write.add", add)
         shape = (*index.shape, self.shape[2])
         if add.shape != shape:
             raise MemcoreError(

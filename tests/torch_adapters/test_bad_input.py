@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from memcore import MemcoreError, dnc
 from torch_adapters import DAM, DNC, SAM, SDNC, select_state, state_from_dict, state_to_dict
@@ -380,3 +380,74 @@ def test_a_step_begins_examples_anew(batch_first: bool) -> None:
         module.step(input, hx, torch.zeros(2, dtype=torch.int64))
     with refuses(TypeError, "episode_start: expected a torch.Tensor, got list"):
         module.step(input, hx, [True, False])
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR|The PyTorch API of nested:UserWarning")
+@pytest.mark.parametrize("model", [DNC, DAM, SAM, SDNC])
+def test_tensors_that_are_not_dense(model: Any) -> None:
+    """Wherever a tensor goes in: the argument, and its layout, before anything is done with it."""
+    module = model(3, 8, nr_cells=7)
+    input = torch.randn(2, 5, 3)
+    output, hx = module(input)
+    flags = torch.zeros(2, 5, dtype=torch.bool)
+    hidden, memory, reads = hx
+    sparse_hidden = [(hidden[0][0].detach().to_sparse(), hidden[0][1])]
+    calls = {
+        "input": [
+            lambda: module(input.to_sparse()),
+            lambda: module(input.to_sparse_csr()),
+            lambda: module(torch.nested.nested_tensor([input[0], input[1, :3]])),
+            lambda: module.step(input[:, 0].to_sparse()),
+            lambda: module(pack_sequence(list(input))._replace(data=input[0].to_sparse())),
+        ],
+        "hx[2]": [lambda: module(input, (hidden, memory, reads.detach().to_sparse()))],
+        "hx[0][0][0]": [lambda: module(input, (sparse_hidden, memory, reads))],
+        "reset_experience": [
+            lambda: module(input, hx, reset_experience=flags[:, 0].to_sparse()),
+        ],
+        "episode_start": [lambda: module(input, hx, episode_start=flags.to_sparse())],
+    }
+    if model in (DNC, DAM):
+        sparse_memory = memory._replace(memory=memory.memory.detach().to_sparse())
+        calls["hx[1].memory"] = [lambda: module(input, (hidden, sparse_memory, reads))]
+    for name, several in calls.items():
+        for call in several:
+            with pytest.raises(MemcoreError, match=re.escape(f"{name}: expected a dense tensor")):
+                call()
+    assert torch.equal(module(input)[0], output)
+
+
+@pytest.mark.parametrize("model", [DNC, SAM])
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (([2, 4],), "batch_sizes: expected positive numbers that never grow and have the sum "
+                    "6, the steps in input.data, got [2, 4]"),
+        (([2, 2],), "got [2, 2]"),
+        (([4, 4],), "got [4, 4]"),
+        (([3, 3, 0],), "got [3, 3, 0]"),
+        (([7, -1],), "got [7, -1]"),
+        (([1] * 14,), "got [1, 1, 1, 1, 1, 1, …, 1, 1, 1]"),
+        (([],), "batch_sizes: expected a non-empty int64 tensor [T]"),
+        (([[3, 3]],), "got torch.int64 of shape [1, 2]"),
+        (([3.0, 3.0],), "batch_sizes: expected a non-empty int64 tensor [T], got torch.float"),
+        (([3, 3], [0, 1, 5], [0, 1, 2]), "sorted_indices: expected each of 0 to 2 once, and "
+                                         "input.unsorted_indices its inverse, got [0, 1, 5]"),
+        (([3, 3], [0, 0, 1], [0, 1, 2]), "got [0, 0, 1] and [0, 1, 2]"),
+        (([3, 3], [2, 0, 1], [2, 0, 1]), "got [2, 0, 1] and [2, 0, 1]"),
+        (([3, 3], [0, 1], [0, 1]), "sorted_indices: expected an int64 tensor [3], got torch."),
+        (([3, 3], [0, 1, 2], [0, 1]), "unsorted_indices: expected an int64 tensor [3], got"),
+        (([3, 3], [0.0, 1.0, 2.0], [0, 1, 2]), "got torch.float32 of shape [3]"),
+    ],
+)  # fmt: skip
+def test_packed_sequences_that_nobody_packed(model: Any, parts: Any, message: str) -> None:
+    given = [torch.tensor(part, dtype=None if part else torch.int64) for part in parts]
+    with pytest.raises(MemcoreError, match=r"^input\..*" + re.escape(message)):
+        model(3, 8, nr_cells=7)(PackedSequence(torch.randn(6, 3), *given))
+
+
+def test_flags_that_nobody_packed() -> None:
+    module, input = build(), pack_sequence([torch.randn(2, 3), torch.randn(1, 3)])
+    flags = PackedSequence(torch.zeros(3, dtype=torch.bool), torch.tensor([1, 2]))
+    with refuses(MemcoreError, "episode_start.batch_sizes: expected positive numbers that never"):
+        module(input, episode_start=flags)
