@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from options import number
 from training import Batch, BitsTask, main
 
 __all__ = ["RepeatCopyTask"]
@@ -40,12 +41,10 @@ class RepeatCopyTask(BitsTask):
 
     def add_options(self, add: Callable[..., None]) -> None:
         """How often to repeat."""
-        add("max_repeats", int, 2, "most repeats; at least 1")
+        add("max_repeats", number(int, 1, 2**31 - 1), 2, "most repeats")
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """Two more channels than bits in, one more out."""
-        if options.max_repeats < 1:
-            raise SystemExit(f"-max_repeats {options.max_repeats}: expected at least 1")
         if options.input_size < 3:
             raise SystemExit(f"-input_size {options.input_size}: repeat copy needs at least 3")
         return options.input_size, options.input_size - 1

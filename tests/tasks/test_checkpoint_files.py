@@ -13,6 +13,8 @@ import torch
 from checkpoints import FORMAT, before
 from copy_task import CopyTask
 from kills import assert_same_run
+from options import build_parser, wrong_option
+from repeat_copy_task import RepeatCopyTask
 from run import Run
 from small_runs import SMALL, run
 from training import main
@@ -264,6 +266,13 @@ def test_a_wrong_value_anywhere_is_told_in_one_line(
     # What is taken is right, or is worked out anew: the schedule, the optimizer's settings.
     assert refused > 400
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31, 10**30, 2.5, "x", None, True, {}])
+def test_a_wrong_value_of_an_option_of_a_task_alone(value: Any) -> None:
+    parser = build_parser("", RepeatCopyTask().add_options)
+    assert wrong_option(parser, {"max_repeats": 3}) is None
+    assert wrong_option(parser, {"max_repeats": value}) == f"option max_repeats is {value!r}"
 
 
 def _refusal(arguments: list[str]) -> str | None:
