@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from memcore.errors import check_size
 from memcore.graphs import outside_of_graphs
+from memcore.index.approximate import ApproximateIndex
 from memcore.index.checks import check_search, check_update
 from memcore.index.clusters import TRAIN_FROM, Clusters
 from memcore.index.faiss_lists import InvertedLists
@@ -21,18 +20,16 @@ from memcore.index.unwritten import (
     SLOT_BITS,
     Unwritten,
     finite_units,
-    made,
     rank,
     slots_of,
 )
-from memcore.persistent.rows import RowMemory
 
 __all__ = ["FaissIndex"]
 
 SPARE = 12  # rows asked of the lists beyond k, for those that are as near as the last
 
 
-class FaissIndex:
+class FaissIndex(ApproximateIndex):
     """Inverted lists of the rows ever written, updated row by row, on a CPU.
 
     One object of FAISS holds the lists of all examples, so that a batch is searched in one call.
@@ -69,10 +66,10 @@ class FaissIndex:
         seed: int = 0,
     ) -> None:
         library("faiss")
-        self._shape = batch_size, slots, word_size
-        self._dtype, self._device = dtype, torch.empty(0, device=device).device
-        self._probes, self._seed = check_size("probes", probes), check_size("seed", seed, 0)
-        self._clear()
+        self._probes = check_size("probes", probes)
+        super().__init__(
+            batch_size, slots, word_size, dtype=dtype, device=device, seed=seed, probes=self._probes
+        )
 
     def _clear(self) -> None:
         batch, slots, width = self._shape
@@ -82,50 +79,9 @@ class FaissIndex:
         self._rows = np.zeros(batch, np.int64)  # held of each example
 
     @property
-    def unwritten(self) -> Unwritten:
-        """The rows that it does not hold."""
-        return self._unwritten
-
-    @property
     def lists(self) -> list[int]:
         """How many inverted lists each example has."""
         return self._clusters.count.tolist()
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "dtype": self._dtype,
-            "device": self._device,
-            "probes": self._probes,
-            "seed": self._seed,
-        }
-
-    def empty(self, batch_size: int) -> FaissIndex:
-        """A new index of the same kind, for so many memories of zeros."""
-        return FaissIndex(batch_size, *self._shape[1:], **self._options())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Its content is a cache: made again when it is asked about a memory.
-        return made, (FaissIndex, self._shape, self._options())
-
-    @outside_of_graphs
-    def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
-        """Mirror ``memory``: O(rows written), and training."""
-        if examples is None:
-            self._clear()
-        mine = self._mine(examples)
-        for example in mine.tolist():
-            if self._rows[example]:
-                names, _ = self._take(example)
-                self._unwritten.forget(np.array([example]), names)
-                self._rows[example] = 0
-        self._unwritten.begin(mine, memory.initial_row)
-        written = memory.written()
-        if not written.numel():
-            return
-        slots, rows = written.cpu().numpy(), finite_units(memory.peek(written))
-        for place, example in enumerate(mine.tolist()):
-            distinct, first = np.unique(slots[place], return_index=True)
-            self.load(example, distinct, rows[place, first])
 
     def load(self, example: int, slots: np.ndarray, rows: np.ndarray) -> None:
         """Rows ``[n, W]`` of length 1, in distinct slots, of an example that holds none yet."""
@@ -192,8 +148,12 @@ class FaissIndex:
                 return ranks
             count = min(4 * count, most)
 
-    def _mine(self, examples: Tensor | None) -> np.ndarray:
-        return self._unwritten.all if examples is None else examples.cpu().numpy()
+    def _release(self, example: int) -> np.ndarray:
+        if not self._rows[example]:
+            return np.zeros(0, np.int64)
+        names, _ = self._take(example)
+        self._rows[example] = 0
+        return names
 
     def _own(self, example: int) -> range:
         begin = int(example) * self._clusters.capacity

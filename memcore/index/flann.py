@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from memcore.errors import check_size
 from memcore.graphs import outside_of_graphs
+from memcore.index.approximate import ApproximateIndex
 from memcore.index.checks import check_search, check_update
 from memcore.index.flann_tree import Tree
 from memcore.index.libraries import library
@@ -25,11 +25,9 @@ from memcore.index.unwritten import (
     Unwritten,
     finite_units,
     inner,
-    made,
     rank,
     slots_of,
 )
-from memcore.persistent.rows import RowMemory
 
 __all__ = ["FlannIndex"]
 
@@ -39,7 +37,7 @@ RECENT = 48  # times the root of the rows: where rebuilding costs as much as sea
 SPARE = 12  # places asked of a tree beyond k, for those written since
 
 
-class FlannIndex:
+class FlannIndex(ApproximateIndex):
     """A tree over the rows of each example at some moment, and a list of those written since.
 
     FLANN's trees cannot change. A row that is written is searched for exactly, and where the tree
@@ -75,10 +73,10 @@ class FlannIndex:
         seed: int = 0,
     ) -> None:
         library("flann")
-        self._shape = batch_size, slots, word_size
-        self._dtype, self._device = dtype, torch.empty(0, device=device).device
-        self._checks, self._seed = check_size("checks", checks), check_size("seed", seed, 0)
-        self._clear()
+        self._checks = check_size("checks", checks)
+        super().__init__(
+            batch_size, slots, word_size, dtype=dtype, device=device, seed=seed, checks=self._checks
+        )
 
     def _clear(self) -> None:
         batch, slots, width = self._shape
@@ -88,48 +86,9 @@ class FlannIndex:
         self._slots = [np.zeros(0, np.int64)] * batch  # of the rows that each tree was built of
 
     @property
-    def unwritten(self) -> Unwritten:
-        """The rows that it does not hold."""
-        return self._unwritten
-
-    @property
     def trees(self) -> list[int]:
         """How many rows each example's tree was built of; 0: it has none."""
         return [len(slots) for slots in self._slots]
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "dtype": self._dtype,
-            "device": self._device,
-            "checks": self._checks,
-            "seed": self._seed,
-        }
-
-    def empty(self, batch_size: int) -> FlannIndex:
-        """A new index of the same kind, for so many memories of zeros."""
-        return FlannIndex(batch_size, *self._shape[1:], **self._options())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Its content is a cache: made again when it is asked about a memory.
-        return made, (FlannIndex, self._shape, self._options())
-
-    @outside_of_graphs
-    def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
-        """Mirror ``memory``: O(rows written), and building."""
-        if examples is None:
-            self._clear()
-        mine = self._mine(examples)
-        for example in mine.tolist():
-            names = self._taken(example)[0] + example * self._shape[1]
-            self._unwritten.forget(np.array([example]), names)
-        self._unwritten.begin(mine, memory.initial_row)
-        written = memory.written()
-        if not written.numel():
-            return
-        slots, rows = written.cpu().numpy(), finite_units(memory.peek(written))
-        for place, example in enumerate(mine.tolist()):
-            distinct, first = np.unique(slots[place], return_index=True)
-            self.load(example, distinct, rows[place, first])
 
     def load(self, example: int, slots: np.ndarray, rows: np.ndarray) -> None:
         """Rows ``[n, W]`` of length 1, in distinct slots, of an example that holds none yet."""
@@ -179,7 +138,6 @@ class FlannIndex:
         shape = (*units.shape[:2], k)
         cosines, names = np.zeros(shape, np.float32), np.full(shape, NOTHING)
 
-        @outside_of_graphs
         def search(place: int) -> None:
             found = self._in_tree(int(mine[place]), units[place], k)
             if found is not None:
@@ -219,8 +177,8 @@ class FlannIndex:
             np.pad(names, pad, constant_values=NOTHING),
         )
 
-    def _mine(self, examples: Tensor | None) -> np.ndarray:
-        return self._unwritten.all if examples is None else examples.cpu().numpy()
+    def _release(self, example: int) -> np.ndarray:
+        return self._taken(example)[0] + example * self._shape[1]
 
     def _taken(self, example: int) -> tuple[np.ndarray, np.ndarray]:
         """Slots and rows of all that an example holds, which no longer does."""

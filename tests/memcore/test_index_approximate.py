@@ -75,8 +75,8 @@ def test_a_copy_keeps_the_options(name: str) -> None:
     index.update(torch.tensor([[3], [3]]), torch.ones(2, 1, 3, dtype=torch.float64))
     for other in (copy.deepcopy(index), pickle.loads(pickle.dumps(index)), index.empty(2)):
         assert index_name(other) == name
-        assert other._options() == index._options()
-        assert other._options()["seed"] == 4
+        assert other._options == index._options
+        assert other._options["seed"] == 4
         assert other.search(torch.ones(2, 1, 3, dtype=torch.float64), 1).tolist() == [[[0]], [[0]]]
 
 
