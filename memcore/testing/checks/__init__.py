@@ -1,0 +1,24 @@
+"""Checks of addressing functions, ours or a user's, against the invariants of the DNC and SAM."""
+
+from memcore.testing.checks.access import (
+    check_read_weighting,
+    check_sparse_write_weighting,
+    check_write_weighting,
+)
+from memcore.testing.checks.allocation import (
+    check_allocation_weighting,
+    check_retention,
+    check_usage,
+)
+from memcore.testing.checks.content import check_content_weighting, check_sparse_content_weighting
+
+__all__ = [
+    "check_allocation_weighting",
+    "check_content_weighting",
+    "check_read_weighting",
+    "check_retention",
+    "check_sparse_content_weighting",
+    "check_sparse_write_weighting",
+    "check_usage",
+    "check_write_weighting",
+]

@@ -1,0 +1,218 @@
+"""A call of the function under test: what it must give back at least, and how that is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from textwrap import shorten
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memcore.testing.checks import printing
+from memcore.testing.checks.printing import numbers
+from memcore.testing.checks.search import (
+    DTYPE,
+    FINITE,
+    RAISES,
+    SHAPE,
+    TYPE,
+    UNCHANGED,
+    Broken,
+    Law,
+    Options,
+    Settings,
+    refute,
+    settings_of,
+)
+
+__all__ = ["Arguments", "Call", "Laws", "Operation", "check_laws", "parse"]
+
+LONG = 120  # characters of a message; the whole is in the error that is chained
+Arguments = dict[str, Tensor]
+# By name; each takes a call and the arguments in order, and asks the call for what it expects.
+Laws = Mapping[str, Callable[..., None]]
+
+
+class Operation(NamedTuple):
+    """What a function takes and gives, for one example."""
+
+    name: str
+    inputs: dict[str, str]  # name: kind of number, then the axes
+    outputs: tuple[str, ...]  # the axes of each tensor
+    repair: Callable[[Arguments], Arguments] | None = None  # what the arguments owe each other
+
+    def repaired(self, arguments: Arguments) -> Arguments:
+        """Arguments that fit each other."""
+        return arguments if self.repair is None else self.repair(arguments)
+
+
+def parse(text: str) -> tuple[str, list[str]]:
+    """``"values R W"`` as the kind and the axes."""
+    kind, *axes = text.split()
+    return kind, axes
+
+
+class Call:
+    """The function under test, called with copies; results are held against what all must meet."""
+
+    def __init__(self, operation: Operation, function: Callable[..., Any], settings: Settings):
+        self.operation, self.function, self.settings = operation, function, settings
+        self.last: tuple[tuple[Tensor, ...], str] = (), "{}"  # arguments, and what is around it
+        self.scale = 1.0  # by how much its strengths multiply rounding
+
+    def __call__(self, *arguments: Tensor) -> Any:
+        """What the function gives for one example, if it is tensors as they should be."""
+        self._remember(arguments)
+        handed = [argument.clone() for argument in arguments]
+        result = self._run(self.function, handed)
+        results = self.tensors(result)
+        sizes = self.sizes(arguments)
+        for axes, tensor in zip(self.operation.outputs, results, strict=True):
+            self._check_result(tensor, tuple(sizes[axis] for axis in axes.split()), arguments[0])
+        for name, copy, argument in zip(self.operation.inputs, handed, arguments, strict=True):
+            if not torch.equal(copy, argument):
+                self.fail(f"{name} {numbers(argument)} afterwards", numbers(copy), UNCHANGED)
+        return result
+
+    def batch(self, *arguments: Tensor) -> list[Tensor]:
+        """What the vmapped function gives for arguments with the batch in front."""
+        self._remember(arguments, "torch.func.vmap({})")
+        try:
+            result = self._run(torch.func.vmap(self.function), [own.clone() for own in arguments])
+        except Broken as broken:
+            broken.law = None  # alone it raised nothing
+            raise
+        return self.tensors(result)
+
+    def differentiable(self, *arguments: Tensor) -> list[Tensor]:
+        """The same for arguments that require a gradient, themselves."""
+        self._remember(arguments)
+        return self.tensors(self._run(self.function, list(arguments)))
+
+    def sizes(self, arguments: tuple[Tensor, ...]) -> dict[str, int]:
+        """How long each axis is."""
+        sizes = {}
+        for text, argument in zip(self.operation.inputs.values(), arguments, strict=True):
+            sizes.update(zip(parse(text)[1], argument.shape, strict=True))
+        sizes["R*K+1"] = sizes.get("R", 0) * sizes.get("K", 0) + 1
+        return sizes
+
+    def tensors(self, result: Any) -> list[Tensor]:
+        """The result as a list; a function of one tensor gives that, others a tuple of them."""
+        count = len(self.operation.outputs)
+        results = (result,) if count == 1 else result
+        expected = "a tensor" if count == 1 else f"a tuple of {count} tensors"
+        right = isinstance(results, tuple) and len(results) == count
+        if not right or not all(isinstance(one, Tensor) for one in results):
+            self.fail(expected, _kind(result), TYPE)
+        return list(results)
+
+    def _remember(self, arguments: tuple[Tensor, ...], inside: str = "{}") -> None:
+        self.last = arguments, inside
+        pairs = zip(self.operation.inputs.values(), arguments, strict=True)
+        self.scale = 1 + max(
+            (float(own.detach().max()) for text, own in pairs if parse(text)[0] == "strengths"),
+            default=0,
+        )
+
+    def _run(self, function: Callable[..., Any], arguments: list[Tensor]) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            got = f"{type(error).__name__}: {shorten(str(error), LONG, placeholder=' …')}"
+            raise Broken("a result", got, self.counterexample, RAISES) from error
+
+    def _check_result(self, result: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+        if result.shape != shape:
+            self.fail(str(list(shape)), str(list(result.shape)), SHAPE)
+        if result.dtype != like.dtype:
+            self.fail(str(like.dtype), str(result.dtype), DTYPE)
+        if not result.isfinite().all():
+            self.fail("finite numbers", numbers(result), FINITE)
+
+    def fail(self, expected: str, got: str, law: str | None = None) -> None:
+        """Say that the law does not hold, with the last call as the counterexample."""
+        raise Broken(expected, got, self.counterexample, law)
+
+    @property
+    def counterexample(self) -> str:
+        """The last call as Python."""
+        arguments, inside = self.last
+        return printing.call(self.function, arguments, inside)
+
+    def same(self, expected: Tensor, got: Tensor, why: str = "") -> None:
+        """Expect numbers, up to rounding."""
+        slack = self.scale * self.settings.slack(got.dtype)
+        if not ((got - expected).abs() <= slack * (1 + expected.abs())).all():
+            self.fail(f"{numbers(expected)}{why}", numbers(got))
+
+    def at_most(self, bound: Tensor | float, got: Tensor, what: str = "") -> None:
+        """Expect no number above its bound."""
+        bound = torch.as_tensor(bound, dtype=got.dtype).expand_as(got)
+        if not (got <= bound + self.settings.slack(got.dtype)).all():
+            self.fail(f"{what}at most {numbers(bound)}", numbers(got))
+
+    def at_least(self, bound: Tensor | float, got: Tensor, what: str = "") -> None:
+        """Expect no number below its bound."""
+        bound = torch.as_tensor(bound, dtype=got.dtype).expand_as(got)
+        if not (got >= bound - self.settings.slack(got.dtype)).all():
+            self.fail(f"{what}at least {numbers(bound)}", numbers(got))
+
+
+def _kind(result: Any) -> str:
+    if isinstance(result, tuple):
+        return f"({', '.join(type(one).__name__ for one in result)})"
+    return type(result).__name__
+
+
+def check_laws(
+    operation: Operation, function: Callable[..., Any], laws: Laws, options: Options
+) -> None:
+    """Hold a function against its own laws and those that all obey.
+
+    Raises:
+        AssertionError: one does not hold.
+        ImportError: hypothesis is missing.
+    """
+    __tracebackhide__ = True
+    from memcore.testing.checks.cases import arguments
+    from memcore.testing.checks.common import again, finite_gradients, vmap_is_a_loop
+
+    settings = settings_of(options)
+    if not callable(function):
+        raise TypeError(f"function: expected a callable, got {type(function).__name__}")
+    alone: dict[str, Callable[..., None]] = {"the same call gives the same result": again, **laws}
+    if settings.gradients:
+        alone["gradients are finite"] = finite_gradients
+    call = Call(operation, function, settings)
+    groups: list[tuple[int, dict[str, Law]]] = [(1, _asked(call, alone))]
+    if settings.vmap:
+        several = {"vmap over a batch equals a loop": vmap_is_a_loop}
+        groups.append((2, _asked(call, several)))
+    for batch, group in groups:
+        cases = arguments(operation, settings.dtypes, batch)
+        error = refute(operation.name, group, cases, settings.examples)
+        if error is not None:
+            raise error
+
+
+def _asked(call: Call, laws: Laws) -> dict[str, Law]:
+    """The laws as functions of a case, which is a list of examples."""
+
+    def ask(law: Callable[..., None]) -> Law:
+        def of_case(examples: list[Arguments]) -> None:
+            law(call, *(tuple(example.values()) for example in examples))
+
+        return of_case
+
+    def ask_one(law: Callable[..., None]) -> Law:
+        def of_case(examples: list[Arguments]) -> None:
+            law(call, *examples[0].values())
+
+        return of_case
+
+    return {
+        name: ask(law) if getattr(law, "of_several", False) else ask_one(law)
+        for name, law in laws.items()
+    }

@@ -1,0 +1,156 @@
+"""What the checks draw: arguments of an operation, with the edges where addressing breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memcore.testing import strategies as some
+from memcore.testing.checks.calls import Arguments, Operation, parse
+from memcore.testing.checks.rollout import Writes
+
+# The strategies module has said how to install it where it is missing.
+from hypothesis import strategies as st  # isort: skip
+
+__all__ = ["arguments", "drawn", "writes"]
+
+MOST = {"N": 5, "W": 3, "R": 3, "K": 4}  # of the axes
+# Up to where the square of a norm is finite, and down to where it is 0.
+SCALES = {torch.float64: (1.0, 1e3, 1e30, 1e-30), torch.float32: (1.0, 1e3, 1e15, 1e-30)}
+Draw = Callable[..., Any]
+
+
+def arguments(
+    operation: Operation, dtypes: Sequence[torch.dtype], examples: int = 1
+) -> st.SearchStrategy[list[Arguments]]:
+    """The arguments of an operation by name, for several examples of the same sizes."""
+    kind_of_dtype = st.sampled_from(dtypes)
+    kinds_of_size = {axis: st.integers(1, most) for axis, most in MOST.items()}
+
+    @st.composite
+    def draw_arguments(draw: Draw) -> list[Arguments]:
+        dtype = draw(kind_of_dtype)
+        axes = {axis: None for text in operation.inputs.values() for axis in parse(text)[1]}
+        sizes = {axis: draw(kinds_of_size[axis]) for axis in axes if axis in MOST}
+        return [
+            operation.repaired(drawn(draw, operation.inputs, sizes, dtype))
+            for _ in range(examples)
+        ]
+
+    return draw_arguments()
+
+
+def drawn(
+    draw: Draw, inputs: dict[str, str], sizes: dict[str, int], dtype: torch.dtype
+) -> Arguments:
+    """A tensor for each ``name: "kind axes"``."""
+    result = {}
+    for name, text in inputs.items():
+        kind, axes = parse(text)
+        shape = tuple(sizes[axis] if axis in sizes else int(axis) for axis in axes)
+        result[name] = draw(_strategy(kind, shape, dtype))
+    return result
+
+
+@cache  # making a strategy takes longer than to draw from it
+def _strategy(
+    kind: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> st.SearchStrategy[Tensor]:
+    return KINDS[kind](shape, dtype)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    return st.builds(torch.zeros, st.just(shape), dtype=st.just(dtype))
+
+
+def _values(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    """Numbers without bounds: zeros, tied rows, huge and tiny ones too."""
+    plain = some.memories(1, 1, bound=2, dtype=dtype) if not shape else _plain(shape, dtype)
+    scales = st.sampled_from(SCALES[dtype])
+    spread = st.tuples(plain, scales).map(lambda pair: (pair[0] * pair[1]).reshape(shape))
+    return st.one_of(_zeros(shape, dtype), spread, spread.map(_tied))
+
+
+def _plain(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    flat = some.memories(1, torch.Size(shape).numel(), bound=2, dtype=dtype)
+    return flat.map(lambda values: values.reshape(shape))
+
+
+def _tied(values: Tensor) -> Tensor:
+    return values[:1].expand_as(values).clone() if values.dim() > 1 else values
+
+
+def _gates(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    saturated = _gates_among([0.0, 1.0, 0.5], shape, dtype)
+    return st.one_of(saturated, some.gates(shape, dtype=dtype))
+
+
+def _gates_among(
+    levels: list[float], shape: tuple[int, ...], dtype: torch.dtype
+) -> st.SearchStrategy[Tensor]:
+    count = torch.Size(shape).numel()
+    return st.lists(st.sampled_from(levels), min_size=count, max_size=count).map(
+        lambda values: torch.tensor(values, dtype=dtype).reshape(shape)
+    )
+
+
+def _strengths(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    count = torch.Size(shape).numel()
+    return some.strengths(count, dtype=dtype).map(lambda values: values.reshape(shape))
+
+
+def _usages(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    return some.usages(shape[0], dtype=dtype)
+
+
+def _weightings(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    return st.one_of(_zeros(shape, dtype), some.weightings(shape, dtype=dtype))
+
+
+def _simplex(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    def full(weights: Tensor) -> Tensor:
+        """What is missing to 1 goes to the first."""
+        missing = (1 - weights.sum(-1, keepdim=True)).clamp(min=0)
+        return torch.cat([weights[..., :1] + missing, weights[..., 1:]], -1)
+
+    return _weightings(shape, dtype).map(full)
+
+
+def _links(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    """Links that a DNC can have: diagonal 0, each row and each column summing to at most 1."""
+
+    def valid(values: Tensor) -> Tensor:
+        values = values.clone().fill_diagonal_(0)
+        values = values / values.sum(1, keepdim=True).clamp(min=1)
+        return values / values.sum(0, keepdim=True).clamp(min=1)
+
+    return st.one_of(_zeros(shape, dtype), _gates(shape, dtype).map(valid))
+
+
+KINDS: dict[str, Callable[[tuple[int, ...], torch.dtype], st.SearchStrategy[Tensor]]] = {
+    "values": _values,
+    "gates": _gates,
+    "strengths": _strengths,
+    "usages": _usages,
+    "weightings": _weightings,
+    "simplex": _simplex,
+    "links": _links,
+}
+
+
+def writes(dtypes: Sequence[torch.dtype]) -> st.SearchStrategy[Writes]:
+    """One to five writes, and where heads read after them."""
+    kind_of_dtype, sizes = st.sampled_from(dtypes), st.integers(1, MOST["N"])
+
+    @st.composite
+    def draw_writes(draw: Draw) -> Writes:
+        dtype, slots, heads = draw(kind_of_dtype), draw(sizes), draw(st.integers(1, 2))
+        one = _strategy("weightings", (slots,), dtype)
+        steps = draw(st.lists(one, min_size=1, max_size=5))
+        return Writes(steps, draw(_strategy("weightings", (heads, slots), dtype)))
+
+    return draw_writes()

@@ -1,0 +1,198 @@
+"""The search for a case that breaks a law, and for the smallest one that breaks the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import torch
+
+from memcore.errors import check_float_dtype, check_size
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    from typing_extensions import Unpack
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["Broken", "Law", "Options", "Settings", "Unpack", "refute", "settings_of"]
+
+Law = Callable[[Any], None]  # takes a case, raises Broken
+
+# What every call is held against, the most telling first.
+RAISES, TYPE, SHAPE, DTYPE = "raises nothing", "type", "shape", "dtype"
+FINITE, UNCHANGED = "finite", "arguments are left unchanged"
+BASICS = (RAISES, TYPE, SHAPE, DTYPE, FINITE, UNCHANGED)
+
+
+class Options(TypedDict, total=False):
+    """What every check takes by keyword, beside what its own docstring says.
+
+    examples: how many cases are drawn for each invariant; 100.
+    dtype: float32 or float64 alone; both.
+    gradients: whether gradients must be finite; True.
+    vmap: whether ``torch.func.vmap`` must give what a loop over the batch gives; True.
+    tolerance: how far a number may be off, and a share of it; 64 roundings of the dtype, and more
+        where strengths multiply them.
+    """
+
+    examples: int
+    dtype: torch.dtype | None
+    gradients: bool
+    vmap: bool
+    tolerance: float | None
+
+
+class Settings(NamedTuple):
+    """The same with all defaults."""
+
+    examples: int = 100
+    dtype: torch.dtype | None = None
+    gradients: bool = True
+    vmap: bool = True
+    tolerance: float | None = None
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Those to draw from, the one that counterexamples shrink to first."""
+        return (torch.float64, torch.float32) if self.dtype is None else (self.dtype,)
+
+    def slack(self, dtype: torch.dtype) -> float:
+        """How far a number near 1 may be off."""
+        return 64 * torch.finfo(dtype).eps if self.tolerance is None else self.tolerance
+
+
+def settings_of(options: Options) -> Settings:
+    """The options with their defaults.
+
+    Raises:
+        TypeError: an option that there is not, or of the wrong type.
+        MemcoreError: ``examples`` below 1, another dtype.
+    """
+    unknown = sorted(set(options) - set(Settings._fields))
+    if unknown:
+        raise TypeError(f"{unknown[0]}: expected one of the options {', '.join(Settings._fields)}")
+    settings = Settings(**options)
+    check_size("examples", settings.examples)
+    if settings.dtype is not None:
+        check_float_dtype("dtype", settings.dtype)
+    return settings
+
+
+class Broken(Exception):  # noqa: N818: what it becomes is an AssertionError
+    """A law does not hold.
+
+    Args:
+        expected: in words or numbers.
+        got: likewise.
+        counterexample: Python that shows it.
+        law: its name, where it is another than the one that was asked about.
+    """
+
+    def __init__(self, expected: str, got: str, counterexample: str, law: str | None = None):
+        super().__init__(expected, got)
+        self.expected, self.got, self.counterexample = expected, got, counterexample
+        self.law = law
+
+
+class _Found(NamedTuple):
+    """Which law was broken, what raised it, and under which name it counts."""
+
+    name: str
+    law: Law
+    broken: Broken
+
+
+def _look(name: str, law: Law, case: Any) -> _Found | None:
+    try:
+        law(case)
+    except Broken as broken:
+        return _Found(broken.law or name, law, broken)
+    return None
+
+
+def refute(
+    what: str, laws: Mapping[str, Law], cases: SearchStrategy[Any], examples: int
+) -> AssertionError | None:
+    """Look for a case that breaks a law; the most basic law that is broken, by the smallest case.
+
+    Args:
+        what: is tested.
+        laws: by name, the most basic first.
+        cases: strategy of what they are asked about.
+        examples: how many are drawn.
+
+    Returns:
+        The error to raise, or None where all laws hold.
+    """
+    found = _first(laws, cases, examples)
+    if found is None:
+        return None
+    name, law, broken = found
+    last = [broken]
+
+    def breaks_it_too(case: Any) -> bool:
+        other = _look(name, law, case)
+        if other is None or other.name != name:
+            return False
+        last[:] = [other.broken]
+        return True
+
+    smallest = _find(cases, breaks_it_too, examples)
+    if smallest is not None:
+        breaks_it_too(smallest)
+    broken = last[0]
+    space = "\n" if "\n" in broken.counterexample else " "
+    error = AssertionError(
+        f"{what}: {name}: expected {broken.expected}, got {broken.got}\n"
+        f"smallest counterexample:{space}{broken.counterexample}"
+    )
+    error.__cause__ = broken.__cause__
+    error.__suppress_context__ = True
+    return error
+
+
+def _first(
+    laws: Mapping[str, Law], cases: SearchStrategy[Any], examples: int
+) -> _Found | None:
+    """The first of the laws that any case breaks."""
+    ranks = {name: rank for rank, name in enumerate((*BASICS, *laws))}
+    best: list[_Found] = []
+
+    def note(case: Any) -> bool:
+        for name, law in laws.items():
+            if best and ranks[name] >= ranks[best[0].name] and ranks[name] > len(BASICS):
+                break
+            found = _look(name, law, case)
+            if found is not None and (not best or ranks[found.name] < ranks[best[0].name]):
+                best[:] = [found]
+        return False
+
+    _find(cases, note, examples)
+    return best[0] if best else None
+
+
+def _find(
+    cases: SearchStrategy[Any], condition: Callable[[Any], bool], examples: int
+) -> Any | None:
+    """The smallest case that meets a condition; the same call draws the same cases."""
+    from random import Random
+
+    from hypothesis import Phase, Verbosity, find, settings
+    from hypothesis.errors import Flaky, NoSuchExample
+
+    quiet = settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        verbosity=Verbosity.quiet,
+        print_blob=False,
+    )
+    try:
+        return find(cases, condition, settings=quiet, random=Random(0))
+    except (NoSuchExample, Flaky):  # the latter where the function has a will of its own
+        return None
