@@ -15,7 +15,9 @@ __all__ = ["check_allocation_weighting", "check_retention", "check_usage"]
 
 APART = 1e-4  # usages that no rounding brings into another order
 
-RETENTION = Operation("retention", {"free_gates": "gates R", "read_weights": "weightings R N"}, ("N",))
+RETENTION = Operation(
+    "retention", {"free_gates": "gates R", "read_weights": "weightings R N"}, ("N",)
+)
 USAGE = Operation(
     "usage",
     {"previous": "usages N", "write_weights": "weightings N", "retention": "gates N"},
@@ -84,7 +86,7 @@ def check_usage(function: Callable[..., Tensor], **options: Unpack[Options]) -> 
 def check_allocation_weighting(
     function: Callable[..., Tensor], *, stable: bool = True, **options: Unpack[Options]
 ) -> None:
-    """Raise unless a function of one example keeps the invariants of `memcore.allocation_weighting`.
+    """Raise unless a function of one example keeps those of `memcore.allocation_weighting`.
 
     Non-negative with sum ``1 − ∏ usage``; nothing where all slots are full; permuting slots of
     distinct usages permutes the weights; the less used come first, so that the slots used at most

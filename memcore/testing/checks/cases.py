@@ -9,27 +9,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memcore.dnc import DNCInterface
 from memcore.testing import strategies as some
 from memcore.testing.checks.calls import Arguments, Operation, parse
 from memcore.testing.checks.rollout import Writes
+from memcore.testing.checks.step_calls import INTERFACE, Rollout
 
 # The strategies module has said how to install it where it is missing.
 from hypothesis import strategies as st  # isort: skip
 
-__all__ = ["arguments", "drawn", "writes"]
+__all__ = ["arguments", "dnc_rollouts", "writes"]
 
-MOST = {"N": 5, "W": 3, "R": 3, "K": 4}  # of the axes
+MOST = {"N": 5, "W": 3, "R": 3, "K": 4}  # of the axes; less where smaller cases are asked for
 # Up to where the square of a norm is finite, and down to where it is 0.
 SCALES = {torch.float64: (1.0, 1e3, 1e30, 1e-30), torch.float32: (1.0, 1e3, 1e15, 1e-30)}
+# Of contents, over whose products gradients go.
+CONTENTS = {torch.float64: (1.0, 1e3, 1e15, 1e-30), torch.float32: (1.0, 1e3, 1e5, 1e-30)}
 Draw = Callable[..., Any]
 
 
 def arguments(
-    operation: Operation, dtypes: Sequence[torch.dtype], examples: int = 1
+    operation: Operation, dtypes: Sequence[torch.dtype], examples: int, size: int
 ) -> st.SearchStrategy[list[Arguments]]:
     """The arguments of an operation by name, for several examples of the same sizes."""
-    kind_of_dtype = st.sampled_from(dtypes)
-    kinds_of_size = {axis: st.integers(1, most) for axis, most in MOST.items()}
+    kind_of_dtype, kinds_of_size = st.sampled_from(dtypes), _sizes(size)
 
     @st.composite
     def draw_arguments(draw: Draw) -> list[Arguments]:
@@ -37,8 +40,7 @@ def arguments(
         axes = {axis: None for text in operation.inputs.values() for axis in parse(text)[1]}
         sizes = {axis: draw(kinds_of_size[axis]) for axis in axes if axis in MOST}
         return [
-            operation.repaired(drawn(draw, operation.inputs, sizes, dtype))
-            for _ in range(examples)
+            operation.repaired(drawn(draw, operation.inputs, sizes, dtype)) for _ in range(examples)
         ]
 
     return draw_arguments()
@@ -57,10 +59,12 @@ def drawn(
 
 
 @cache  # making a strategy takes longer than to draw from it
-def _strategy(
-    kind: str, shape: tuple[int, ...], dtype: torch.dtype
-) -> st.SearchStrategy[Tensor]:
+def _strategy(kind: str, shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
     return KINDS[kind](shape, dtype)
+
+
+def _sizes(size: int) -> dict[str, st.SearchStrategy[int]]:
+    return {axis: st.integers(1, min(most, size)) for axis, most in MOST.items()}
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
@@ -69,9 +73,20 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tens
 
 def _values(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
     """Numbers without bounds: zeros, tied rows, huge and tiny ones too."""
-    plain = some.memories(1, 1, bound=2, dtype=dtype) if not shape else _plain(shape, dtype)
-    scales = st.sampled_from(SCALES[dtype])
-    spread = st.tuples(plain, scales).map(lambda pair: (pair[0] * pair[1]).reshape(shape))
+    return _scaled(shape, dtype, SCALES[dtype])
+
+
+def _contents(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    """Likewise, for a memory that is written and read several times."""
+    return _scaled(shape, dtype, CONTENTS[dtype])
+
+
+def _scaled(
+    shape: tuple[int, ...], dtype: torch.dtype, factors: tuple[float, ...]
+) -> st.SearchStrategy[Tensor]:
+    plain = _plain(shape, dtype)
+    scales = st.sampled_from(factors)
+    spread = st.tuples(plain, scales).map(lambda pair: pair[0] * pair[1])
     return st.one_of(_zeros(shape, dtype), spread, spread.map(_tied))
 
 
@@ -85,17 +100,13 @@ def _tied(values: Tensor) -> Tensor:
 
 
 def _gates(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    saturated = _gates_among([0.0, 1.0, 0.5], shape, dtype)
-    return st.one_of(saturated, some.gates(shape, dtype=dtype))
-
-
-def _gates_among(
-    levels: list[float], shape: tuple[int, ...], dtype: torch.dtype
-) -> st.SearchStrategy[Tensor]:
     count = torch.Size(shape).numel()
-    return st.lists(st.sampled_from(levels), min_size=count, max_size=count).map(
+    # Open gates twice: what goes wrong later needs a whole write first.
+    level = st.sampled_from([0.0, 1.0, 0.5, 1.0])
+    saturated = st.lists(level, min_size=count, max_size=count).map(
         lambda values: torch.tensor(values, dtype=dtype).reshape(shape)
     )
+    return st.one_of(saturated, some.gates(shape, dtype=dtype))
 
 
 def _strengths(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
@@ -133,6 +144,7 @@ def _links(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tens
 
 KINDS: dict[str, Callable[[tuple[int, ...], torch.dtype], st.SearchStrategy[Tensor]]] = {
     "values": _values,
+    "contents": _contents,
     "gates": _gates,
     "strengths": _strengths,
     "usages": _usages,
@@ -142,15 +154,32 @@ KINDS: dict[str, Callable[[tuple[int, ...], torch.dtype], st.SearchStrategy[Tens
 }
 
 
-def writes(dtypes: Sequence[torch.dtype]) -> st.SearchStrategy[Writes]:
+def writes(dtypes: Sequence[torch.dtype], size: int) -> st.SearchStrategy[Writes]:
     """One to five writes, and where heads read after them."""
-    kind_of_dtype, sizes = st.sampled_from(dtypes), st.integers(1, MOST["N"])
+    kind_of_dtype, kinds_of_size = st.sampled_from(dtypes), _sizes(size)
 
     @st.composite
     def draw_writes(draw: Draw) -> Writes:
-        dtype, slots, heads = draw(kind_of_dtype), draw(sizes), draw(st.integers(1, 2))
+        dtype = draw(kind_of_dtype)
+        slots, heads = draw(kinds_of_size["N"]), draw(kinds_of_size["R"])
         one = _strategy("weightings", (slots,), dtype)
         steps = draw(st.lists(one, min_size=1, max_size=5))
         return Writes(steps, draw(_strategy("weightings", (heads, slots), dtype)))
 
     return draw_writes()
+
+
+def dnc_rollouts(dtypes: Sequence[torch.dtype], size: int) -> st.SearchStrategy[Rollout]:
+    """One to four steps of a DNC."""
+    kind_of_dtype, kinds_of_size, count = st.sampled_from(dtypes), _sizes(size), st.integers(1, 4)
+
+    @st.composite
+    def draw_rollout(draw: Draw) -> Rollout:
+        dtype = draw(kind_of_dtype)
+        sizes = {axis: draw(kinds_of_size[axis]) for axis in "NWR"}
+        steps = range(draw(count))
+        return Rollout(
+            dtype, sizes, [DNCInterface(**drawn(draw, INTERFACE, sizes, dtype)) for _ in steps]
+        )
+
+    return draw_rollout()

@@ -28,9 +28,7 @@ def nonnegative(call: Call, *arguments: Tensor) -> None:
         call.at_least(0, result)
 
 
-def permuting(
-    axis: str = "N", where: Callable[..., bool] | None = None
-) -> Callable[..., None]:
+def permuting(axis: str = "N", where: Callable[..., bool] | None = None) -> Callable[..., None]:
     """Permuting an axis of the arguments permutes that of the results.
 
     Args:

@@ -110,9 +110,9 @@ def _sharper(call: Call, memory: Tensor, keys: Tensor, strengths: Tensor) -> Non
     weights = call(memory, keys, strengths)
     most, best = weights.max(-1)
     sharper = call(memory, keys, 2 * strengths).gather(-1, best[:, None])[:, 0]
-    # Where something is left to take from others.
-    open_ = (most - weights.min(-1).values > 0.05) & (most < 0.95)
-    stuck = open_ & (sharper <= most + call.settings.slack(most.dtype))
+    # Where others, clearly worse, have something left to lose.
+    rest = torch.where(weights < 0.9 * most[:, None], weights, 0).sum(-1)
+    stuck = (rest > 0.05) & (sharper <= most)
     for head in stuck.nonzero().flatten().tolist():
         call.fail(
             f"more than {float(most[head]):.4g} for the best row of head {head}",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["call", "named_tuple", "name_of", "numbers", "tensor"]
+__all__ = ["call", "name_of", "named_tuple", "numbers", "tensor"]
 
 WIDTH = 88
 MANY = 6  # zeros, which are not written out
@@ -45,9 +45,7 @@ def call(function: Callable[..., Any], arguments: tuple[Any, ...], inside: str =
     names = _parameters(function)
     if len(names) < len(arguments):
         return _called(inside.format(name_of(function)), [tensor(value) for value in arguments])
-    return named(
-        inside.format(name_of(function)), dict(zip(names, arguments, strict=False))
-    )
+    return named(inside.format(name_of(function)), dict(zip(names, arguments, strict=False)))
 
 
 def named(name: str, arguments: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -74,7 +75,8 @@ def check_linkage(
         Call(PRECEDENCE, precedence, settings),
         Call(DIRECTIONAL, directions, settings),
     )
-    error = refute("linkage", rolled.laws(), writes(settings.dtypes), settings.examples)
+    cases = partial(writes, settings.dtypes)
+    error = refute("linkage", rolled.laws(), cases, settings.examples)
     if error is not None:
         raise error
 
@@ -120,7 +122,7 @@ class _Rollout:
         def of_case(case: Writes) -> None:
             *_, at = self._steps(case)
             script = (
-                f"{at.script}\n{name_of(self.directions.function)}(link, "
+                f"{at.script}\n{name_of(self.directions.function)}(links, "
                 f"{tensor(case.read_weights)})"
             )
             for weights in self.directions(at.links, case.read_weights):
@@ -132,15 +134,13 @@ class _Rollout:
         links = case.write_weights[0].new_zeros(2 * case.write_weights[0].shape)
         last = torch.zeros_like(case.write_weights[0])
         size, dtype = len(last), f", dtype={last.dtype}"
-        script = f"link = torch.zeros({size}, {size}{dtype})\n"
-        script += f"precedence = torch.zeros({size}{dtype})"
+        script = f"links, last = torch.zeros({size}, {size}{dtype}), torch.zeros({size}{dtype})"
         steps = []
         names = name_of(self.link.function), name_of(self.precedence.function)
         for weights in case.write_weights:
             links, last = self.link(links, weights, last), self.precedence(last, weights)
-            script += f"\nwrite_weights = {tensor(weights)}\n"
-            script += f"link = {names[0]}(link, write_weights, precedence)\n"
-            script += f"precedence = {names[1]}(precedence, write_weights)"
+            script += f"\nwritten = {tensor(weights)}\n"
+            script += f"links, last = {names[0]}(links, written, last), {names[1]}(last, written)"
             steps.append(Step(links, last, script))
         return steps
 

@@ -18,9 +18,11 @@ else:
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["Broken", "Law", "Options", "Settings", "Unpack", "refute", "settings_of"]
+__all__ = ["Broken", "Cases", "Law", "Options", "Settings", "Unpack", "refute", "settings_of"]
 
 Law = Callable[[Any], None]  # takes a case, raises Broken
+Cases = Callable[[int], "SearchStrategy[Any]"]  # whose axes are at most as long
+SIZES = (1, 2, 3, 5)
 
 # What every call is held against, the most telling first.
 RAISES, TYPE, SHAPE, DTYPE = "raises nothing", "type", "shape", "dtype"
@@ -82,8 +84,8 @@ def settings_of(options: Options) -> Settings:
     return settings
 
 
-class Broken(Exception):  # noqa: N818: what it becomes is an AssertionError
-    """A law does not hold.
+class Broken(Exception):  # noqa: N818
+    """A law does not hold; what the user sees is the AssertionError made of it.
 
     Args:
         expected: in words or numbers.
@@ -115,20 +117,20 @@ def _look(name: str, law: Law, case: Any) -> _Found | None:
 
 
 def refute(
-    what: str, laws: Mapping[str, Law], cases: SearchStrategy[Any], examples: int
+    what: str, laws: Mapping[str, Law], cases: Cases, examples: int
 ) -> AssertionError | None:
     """Look for a case that breaks a law; the most basic law that is broken, by the smallest case.
 
     Args:
         what: is tested.
         laws: by name, the most basic first.
-        cases: strategy of what they are asked about.
+        cases: what they are asked about, with axes of at most a given length.
         examples: how many are drawn.
 
     Returns:
         The error to raise, or None where all laws hold.
     """
-    found = _first(laws, cases, examples)
+    found = _first(laws, cases(SIZES[-1]), examples)
     if found is None:
         return None
     name, law, broken = found
@@ -141,9 +143,13 @@ def refute(
         last[:] = [other.broken]
         return True
 
-    smallest = _find(cases, breaks_it_too, examples)
-    if smallest is not None:
-        breaks_it_too(smallest)
+    # Shrinking goes through what was drawn, number by number, and cannot take a slot out of a
+    # matrix; so look among the smaller ones first.
+    for size in SIZES:
+        smallest = _find(cases(size), breaks_it_too, examples)
+        if smallest is not None:
+            breaks_it_too(smallest)
+            break
     broken = last[0]
     space = "\n" if "\n" in broken.counterexample else " "
     error = AssertionError(
@@ -155,9 +161,7 @@ def refute(
     return error
 
 
-def _first(
-    laws: Mapping[str, Law], cases: SearchStrategy[Any], examples: int
-) -> _Found | None:
+def _first(laws: Mapping[str, Law], cases: SearchStrategy[Any], examples: int) -> _Found | None:
     """The first of the laws that any case breaks."""
     ranks = {name: rank for rank, name in enumerate((*BASICS, *laws))}
     best: list[_Found] = []
