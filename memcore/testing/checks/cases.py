@@ -22,9 +22,9 @@ __all__ = ["arguments", "dnc_rollouts", "writes"]
 
 MOST = {"N": 5, "W": 3, "R": 3, "K": 4}  # of the axes; less where smaller cases are asked for
 # Up to where the square of a norm is finite, and down to where it is 0.
-SCALES = {torch.float64: (1.0, 1e3, 1e30, 1e-30), torch.float32: (1.0, 1e3, 1e15, 1e-30)}
+SCALES = {torch.float64: (1e3, 1e30, 1e-30), torch.float32: (1e3, 1e15, 1e-30)}
 # Of contents, over whose products gradients go.
-CONTENTS = {torch.float64: (1.0, 1e3, 1e15, 1e-30), torch.float32: (1.0, 1e3, 1e5, 1e-30)}
+CONTENTS = {torch.float64: (1e3, 1e15, 1e-30), torch.float32: (1e3, 1e5, 1e-30)}
 Draw = Callable[..., Any]
 
 
@@ -76,6 +76,11 @@ def _values(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
     return _scaled(shape, dtype, SCALES[dtype])
 
 
+def _moderate(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    """Likewise, but none that are huge."""
+    return _scaled(shape, dtype, (1e-3, 1e-30))
+
+
 def _contents(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
     """Likewise, for a memory that is written and read several times."""
     return _scaled(shape, dtype, CONTENTS[dtype])
@@ -84,34 +89,38 @@ def _contents(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[T
 def _scaled(
     shape: tuple[int, ...], dtype: torch.dtype, factors: tuple[float, ...]
 ) -> st.SearchStrategy[Tensor]:
-    plain = _plain(shape, dtype)
-    scales = st.sampled_from(factors)
-    spread = st.tuples(plain, scales).map(lambda pair: pair[0] * pair[1])
-    return st.one_of(_zeros(shape, dtype), spread, spread.map(_tied))
+    plain = _listed(st.floats(-2, 2, allow_subnormal=False), shape, dtype)
+    scale = st.sampled_from([1.0, 1.0, 1.0, 1.0, 0.0, *factors])  # ordinary ones half the time
+    spread = st.tuples(plain, scale).map(lambda pair: pair[0] * pair[1])
+    return st.one_of(spread, spread, spread, spread.map(_tied))
 
 
-def _plain(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    flat = some.memories(1, torch.Size(shape).numel(), bound=2, dtype=dtype)
-    return flat.map(lambda values: values.reshape(shape))
+def _listed(
+    numbers: st.SearchStrategy[float], shape: tuple[int, ...], dtype: torch.dtype
+) -> st.SearchStrategy[Tensor]:
+    """A tensor of numbers drawn one by one."""
+    count = torch.Size(shape).numel()
+    return st.lists(numbers, min_size=count, max_size=count).map(
+        lambda values: torch.tensor(values, dtype=dtype).reshape(shape)
+    )
 
 
 def _tied(values: Tensor) -> Tensor:
     return values[:1].expand_as(values).clone() if values.dim() > 1 else values
 
 
+SHARES = st.floats(0, 1, allow_subnormal=False)
+LEVELS = st.sampled_from([0.0, 1.0, 0.5, 1.0])  # what goes wrong later needs a whole write first
+
+
 def _gates(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    count = torch.Size(shape).numel()
-    # Open gates twice: what goes wrong later needs a whole write first.
-    level = st.sampled_from([0.0, 1.0, 0.5, 1.0])
-    saturated = st.lists(level, min_size=count, max_size=count).map(
-        lambda values: torch.tensor(values, dtype=dtype).reshape(shape)
-    )
-    return st.one_of(saturated, some.gates(shape, dtype=dtype))
+    return st.one_of(_listed(LEVELS, shape, dtype), _listed(SHARES, shape, dtype))
 
 
 def _strengths(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    count = torch.Size(shape).numel()
-    return some.strengths(count, dtype=dtype).map(lambda values: values.reshape(shape))
+    """From 1 up, half of them too small to saturate a softmax."""
+    small, large = (st.floats(1, most) for most in (3, 100))
+    return st.one_of(_listed(small, shape, dtype), _listed(large, shape, dtype))
 
 
 def _usages(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
@@ -119,7 +128,17 @@ def _usages(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
 
 
 def _weightings(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    return st.one_of(_zeros(shape, dtype), some.weightings(shape, dtype=dtype))
+    return st.one_of(
+        _zeros(shape, dtype),
+        some.weightings(shape, dtype=dtype),
+        _listed(SHARES, shape, dtype).map(_everywhere),
+        _listed(SHARES, shape, dtype).map(_everywhere).map(lambda weights: weights / 2),
+    )
+
+
+def _everywhere(shares: Tensor) -> Tensor:
+    """A weighting that leaves no slot out."""
+    return (shares + 0.1) / (shares + 0.1).sum(-1, keepdim=True)
 
 
 def _simplex(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
@@ -139,11 +158,19 @@ def _links(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tens
         values = values / values.sum(1, keepdim=True).clamp(min=1)
         return values / values.sum(0, keepdim=True).clamp(min=1)
 
-    return st.one_of(_zeros(shape, dtype), _gates(shape, dtype).map(valid))
+    def chain(length: int) -> Tensor:
+        """The first slots, written one after the other."""
+        return torch.eye(shape[0], dtype=dtype).roll(1, 0).tril(-1) * (
+            torch.arange(shape[0], dtype=dtype)[:, None] <= length
+        )
+
+    chains = st.integers(0, shape[0] - 1).map(chain)
+    return st.one_of(_zeros(shape, dtype), chains, _gates(shape, dtype).map(valid))
 
 
 KINDS: dict[str, Callable[[tuple[int, ...], torch.dtype], st.SearchStrategy[Tensor]]] = {
     "values": _values,
+    "moderate": _moderate,
     "contents": _contents,
     "gates": _gates,
     "strengths": _strengths,

@@ -122,10 +122,10 @@ def check_directional_weightings(
     laws = {
         "non-negative": nonnegative,
         "each head's weights sum to at most 1": _heads_at_most_one,
-        "forward leads to the slots written after those read": _forward,
-        "backward leads to the slots written before those read": _backward,
         "each head is on its own": heads_apart,
         "permuting the slots permutes the weights": permuting("N"),
+        "forward leads to the slots written after those read": _forward,
+        "backward leads to the slots written before those read": _backward,
     }
     check_laws(DIRECTIONAL, function, laws, options)
 

@@ -22,7 +22,9 @@ __all__ = ["Broken", "Cases", "Law", "Options", "Settings", "Unpack", "refute", 
 
 Law = Callable[[Any], None]  # takes a case, raises Broken
 Cases = Callable[[int], "SearchStrategy[Any]"]  # whose axes are at most as long
-SIZES = (1, 2, 3, 5)
+# How long axes may be, and the share of the examples. Shrinking goes through what was drawn number
+# by number and cannot take a slot out of a matrix, so small ones are looked at for themselves.
+SIZES = {1: 1 / 8, 2: 1 / 4, 3: 1 / 4, 5: 3 / 8}
 
 # What every call is held against, the most telling first.
 RAISES, TYPE, SHAPE, DTYPE = "raises nothing", "type", "shape", "dtype"
@@ -101,18 +103,19 @@ class Broken(Exception):  # noqa: N818
 
 
 class _Found(NamedTuple):
-    """Which law was broken, what raised it, and under which name it counts."""
+    """Which law was broken, under which name it counts, what raised it, and at which size."""
 
     name: str
     law: Law
     broken: Broken
+    size: int
 
 
-def _look(name: str, law: Law, case: Any) -> _Found | None:
+def _look(name: str, law: Law, case: Any, size: int) -> _Found | None:
     try:
         law(case)
     except Broken as broken:
-        return _Found(broken.law or name, law, broken)
+        return _Found(broken.law or name, law, broken, size)
     return None
 
 
@@ -130,23 +133,23 @@ def refute(
     Returns:
         The error to raise, or None where all laws hold.
     """
-    found = _first(laws, cases(SIZES[-1]), examples)
+    found = _first(laws, cases, examples)
     if found is None:
         return None
-    name, law, broken = found
+    name, law, broken, size = found
     last = [broken]
 
     def breaks_it_too(case: Any) -> bool:
-        other = _look(name, law, case)
+        other = _look(name, law, case, size)
         if other is None or other.name != name:
             return False
         last[:] = [other.broken]
         return True
 
-    # Shrinking goes through what was drawn, number by number, and cannot take a slot out of a
-    # matrix; so look among the smaller ones first.
-    for size in SIZES:
-        smallest = _find(cases(size), breaks_it_too, examples)
+    # Those of two slots were looked at after those of one; of more it can be luck.
+    smaller = [(other, examples) for other in SIZES if 1 < other < size]
+    for other, budget in (*smaller, (size, examples * SIZES[size])):
+        smallest = _find(cases(other), breaks_it_too, budget)
         if smallest is not None:
             breaks_it_too(smallest)
             break
@@ -161,26 +164,27 @@ def refute(
     return error
 
 
-def _first(laws: Mapping[str, Law], cases: SearchStrategy[Any], examples: int) -> _Found | None:
-    """The first of the laws that any case breaks."""
+def _first(laws: Mapping[str, Law], cases: Cases, examples: int) -> _Found | None:
+    """The first of the laws that any case breaks, the smallest cases first."""
     ranks = {name: rank for rank, name in enumerate((*BASICS, *laws))}
     best: list[_Found] = []
+    for size, share in SIZES.items():
 
-    def note(case: Any) -> bool:
-        for name, law in laws.items():
-            if best and ranks[name] >= ranks[best[0].name] and ranks[name] > len(BASICS):
-                break
-            found = _look(name, law, case)
-            if found is not None and (not best or ranks[found.name] < ranks[best[0].name]):
-                best[:] = [found]
-        return False
+        def note(case: Any, size: int = size) -> bool:
+            for name, law in laws.items():
+                if best and ranks[name] >= max(ranks[best[0].name], len(BASICS) + 1):
+                    break
+                found = _look(name, law, case, size)
+                if found is not None and (not best or ranks[found.name] < ranks[best[0].name]):
+                    best[:] = [found]
+            return False
 
-    _find(cases, note, examples)
+        _find(cases(size), note, examples * share)
     return best[0] if best else None
 
 
 def _find(
-    cases: SearchStrategy[Any], condition: Callable[[Any], bool], examples: int
+    cases: SearchStrategy[Any], condition: Callable[[Any], bool], examples: float
 ) -> Any | None:
     """The smallest case that meets a condition; the same call draws the same cases."""
     from random import Random
@@ -189,7 +193,7 @@ def _find(
     from hypothesis.errors import Flaky, NoSuchExample
 
     quiet = settings(
-        max_examples=examples,
+        max_examples=max(1, round(examples)),
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),
