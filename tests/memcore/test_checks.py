@@ -214,7 +214,7 @@ BROKEN: dict[str, Table] = {
         ),
         "permuting the rows permutes the weights": (
             lambda rows, keys, strengths: look_up(rows - rows[:1], keys, strengths),
-            2,
+            3,
         ),
         "a greater strength makes the best row weigh more": (
             lambda rows, keys, strengths: look_up(rows, keys, torch.ones_like(strengths)),

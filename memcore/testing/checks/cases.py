@@ -9,22 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memcore.dnc import DNCInterface
 from memcore.testing import strategies as some
 from memcore.testing.checks.calls import Arguments, Operation, parse
 from memcore.testing.checks.rollout import Writes
-from memcore.testing.checks.step_calls import INTERFACE, Rollout
 
 # The strategies module has said how to install it where it is missing.
 from hypothesis import strategies as st  # isort: skip
 
-__all__ = ["arguments", "dnc_rollouts", "writes"]
+__all__ = ["arguments", "writes"]
 
 MOST = {"N": 5, "W": 3, "R": 3, "K": 4}  # of the axes; less where smaller cases are asked for
 # Up to where the square of a norm is finite, and down to where it is 0.
 SCALES = {torch.float64: (1e3, 1e30, 1e-30), torch.float32: (1e3, 1e15, 1e-30)}
-# Of contents, over whose products gradients go.
-CONTENTS = {torch.float64: (1e3, 1e15, 1e-30), torch.float32: (1e3, 1e5, 1e-30)}
 Draw = Callable[..., Any]
 
 
@@ -79,11 +75,6 @@ def _values(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Ten
 def _moderate(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
     """Likewise, but none that are huge."""
     return _scaled(shape, dtype, (1e-3, 1e-30))
-
-
-def _contents(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
-    """Likewise, for a memory that is written and read several times."""
-    return _scaled(shape, dtype, CONTENTS[dtype])
 
 
 def _scaled(
@@ -171,7 +162,6 @@ def _links(shape: tuple[int, ...], dtype: torch.dtype) -> st.SearchStrategy[Tens
 KINDS: dict[str, Callable[[tuple[int, ...], torch.dtype], st.SearchStrategy[Tensor]]] = {
     "values": _values,
     "moderate": _moderate,
-    "contents": _contents,
     "gates": _gates,
     "strengths": _strengths,
     "usages": _usages,
@@ -194,19 +184,3 @@ def writes(dtypes: Sequence[torch.dtype], size: int) -> st.SearchStrategy[Writes
         return Writes(steps, draw(_strategy("weightings", (heads, slots), dtype)))
 
     return draw_writes()
-
-
-def dnc_rollouts(dtypes: Sequence[torch.dtype], size: int) -> st.SearchStrategy[Rollout]:
-    """One to four steps of a DNC."""
-    kind_of_dtype, kinds_of_size, count = st.sampled_from(dtypes), _sizes(size), st.integers(1, 4)
-
-    @st.composite
-    def draw_rollout(draw: Draw) -> Rollout:
-        dtype = draw(kind_of_dtype)
-        sizes = {axis: draw(kinds_of_size[axis]) for axis in "NWR"}
-        steps = range(draw(count))
-        return Rollout(
-            dtype, sizes, [DNCInterface(**drawn(draw, INTERFACE, sizes, dtype)) for _ in steps]
-        )
-
-    return draw_rollout()

@@ -47,7 +47,7 @@ def check_step(
     >>> check_step(dnc.step, examples=5)
     """
     __tracebackhide__ = True
-    from memcore.testing.checks.cases import dnc_rollouts
+    from memcore.testing.checks.step_cases import dnc_rollouts
 
     settings = settings_of(options)
     for name, function in (("step", step), ("init_state", init_state)):
@@ -74,21 +74,11 @@ def _again(machine: Machine, case: Rollout) -> None:
                 raise Broken(f"{numbers(one)} again", numbers(other), at.script)
 
 
-def _each(law: Callable[[Machine, Step], None]) -> Callable[[Machine, Rollout], None]:
-    def of_case(machine: Machine, case: Rollout) -> None:
-        for at in machine.roll(case):
-            law(machine, at)
-
-    return of_case
-
-
-@_each
 def _usage(machine: Machine, at: Step) -> None:
     machine.within(0, 1, at.after.usage, at.script)
 
 
-def _sub_simplex(field: str) -> Callable[[Machine, Rollout], None]:
-    @_each
+def _sub_simplex(field: str) -> Callable[[Machine, Step], None]:
     def law(machine: Machine, at: Step) -> None:
         weights = getattr(at.after, field)
         machine.within(0, 1, weights, at.script)
@@ -97,32 +87,26 @@ def _sub_simplex(field: str) -> Callable[[Machine, Rollout], None]:
     return law
 
 
-@_each
 def _within_the_gate(machine: Machine, at: Step) -> None:
     machine.within(0, at.interface.write_gate, at.after.write_weights.sum(), at.script)
 
 
-@_each
 def _links(machine: Machine, at: Step) -> None:
     machine.within(0, 1, at.after.link, at.script)
 
 
-@_each
 def _diagonal(machine: Machine, at: Step) -> None:
     machine.within(0, 0, at.after.link.diagonal(), at.script)
 
 
-@_each
 def _rows(machine: Machine, at: Step) -> None:
     machine.within(0, 1, at.after.link.sum(1), at.script)
 
 
-@_each
 def _columns(machine: Machine, at: Step) -> None:
     machine.within(0, 1, at.after.link.sum(0) + at.after.precedence, at.script)
 
 
-@_each
 def _reads(machine: Machine, at: Step) -> None:
     scale = 1 + float(at.after.memory.abs().max())
     expected = at.after.read_weights @ at.after.memory
@@ -224,18 +208,33 @@ def _stacked(values: list[Any]) -> Any:
     return type(values[0])(*map(torch.stack, zip(*values, strict=True)))
 
 
-LAWS: dict[str, Callable[[Machine, Rollout], None]] = {
-    "the same call gives the same result": _again,
+# Of each state, in the order in which a step comes to them.
+STATE_LAWS: dict[str, Callable[[Machine, Step], None]] = {
     "usage in [0, 1]": _usage,
     "write weights on the sub-simplex": _sub_simplex("write_weights"),
-    "read weights on the sub-simplex": _sub_simplex("read_weights"),
-    "precedence on the sub-simplex": _sub_simplex("precedence"),
+    "write weights sum to at most the write gate": _within_the_gate,
     "links in [0, 1]": _links,
     "the diagonal of the links is 0": _diagonal,
     "row sums of the links at most 1": _rows,
+    "precedence on the sub-simplex": _sub_simplex("precedence"),
     "column sums of the links with the precedence at most 1": _columns,
-    "write weights sum to at most the write gate": _within_the_gate,
+    "read weights on the sub-simplex": _sub_simplex("read_weights"),
     "reads are the memory as the read weights say": _reads,
+}
+
+
+def _of_states(name: str) -> Callable[[Machine, Rollout], None]:
+    def law(machine: Machine, case: Rollout) -> None:
+        broken = machine.states(case, STATE_LAWS)
+        if broken is not None and broken.law == name:
+            raise broken
+
+    return law
+
+
+LAWS: dict[str, Callable[[Machine, Rollout], None]] = {
+    "the same call gives the same result": _again,
+    **{name: _of_states(name) for name in STATE_LAWS},
     "a closed write gate leaves memory, links and precedence": _closed,
     "permuting the slots of distinct usages permutes the result": _permuted,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from textwrap import shorten
 from typing import Any, NamedTuple
 
@@ -23,21 +23,9 @@ from memcore.testing.checks.search import (
     Settings,
 )
 
-__all__ = ["INTERFACE", "STATE", "Machine", "Rollout", "Step", "said"]
+__all__ = ["STATE", "Machine", "Rollout", "Step", "said"]
 
-# The kind of number and the axes of each field, for `memcore.testing.checks.cases`.
-INTERFACE = {
-    "read_keys": "contents R W",
-    "read_strengths": "strengths R",
-    "write_key": "contents W",
-    "write_strength": "strengths",
-    "erase_vector": "gates W",
-    "write_vector": "contents W",
-    "free_gates": "gates R",
-    "allocation_gate": "gates",
-    "write_gate": "gates",
-    "read_modes": "simplex R 3",
-}
+# The axes of each field.
 STATE = {
     "memory": "N W",
     "usage": "N",
@@ -75,12 +63,32 @@ class Machine:
     ) -> None:
         self.function, self.init_state, self.settings = step, init_state, settings
         self._rolled: tuple[Rollout | None, list[Step]] = None, []
+        self._states: tuple[Rollout | None, Broken | None] = None, None
 
     def roll(self, case: Rollout) -> list[Step]:
         """All steps, found once for a case."""
         if self._rolled[0] is not case:
             self._rolled = case, self._roll(case)
         return self._rolled[1]
+
+    def states(self, case: Rollout, laws: Mapping[str, Callable[..., None]]) -> Broken | None:
+        """The first law that breaks in time, found once for a case; what follows follows."""
+        steps = self.roll(case)
+        if self._states[0] is not case:
+            self._states = case, self._first_broken(steps, laws)
+        return self._states[1]
+
+    def _first_broken(
+        self, steps: list[Step], laws: Mapping[str, Callable[..., None]]
+    ) -> Broken | None:
+        for at in steps:
+            for name, law in laws.items():
+                try:
+                    law(self, at)
+                except Broken as broken:
+                    broken.law = name
+                    return broken
+        return None
 
     def first(self, case: Rollout) -> tuple[Any, str]:
         """The state before the first step, and its script."""
