@@ -22,8 +22,8 @@ both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], i
 
 @both_dtypes
 def test_our_own_functions_pass(dtype: torch.dtype) -> None:
-    checks.check_linkage(memcore.link, memcore.precedence, dtype=dtype, examples=EXAMPLES)
-    checks.check_step(dnc.step, dtype=dtype, examples=EXAMPLES)
+    checks.check_linkage(memcore.link, memcore.precedence, dtype=dtype, examples=20)
+    checks.check_step(dnc.step, dtype=dtype, examples=20)
 
 
 def off_diagonal(links: Tensor) -> Tensor:
@@ -54,10 +54,10 @@ OWN = {
     "directional_weightings": memcore.directional_weightings,
 }
 BROKEN_LINKAGE: dict[str, dict[str, Callable[..., Any]]] = {
+    "precedence non-negative, sums to at most 1": {"precedence": never_less},
     "links non-negative": {"link": lambda *three: memcore.link(*three) - 0.1},
     "the diagonal of the links is 0": {"link": with_diagonal},
     "row sums of the links at most 1": {"link": lambda *three: 2 * memcore.link(*three)},
-    "precedence non-negative, sums to at most 1": {"precedence": never_less},
     "column sums of the links with the precedence at most 1": {"link": as_in_rae},
     "directional weightings non-negative": {
         "directional_weightings": lambda links, weights: (weights - 0.1, weights)
@@ -183,15 +183,18 @@ BROKEN: dict[str, tuple[Callable[..., Any], int, int]] = {
 
 
 def refused(step: Callable[..., Any], **options: Any) -> str:
+    options = {"examples": EXAMPLES, **options}
     with pytest.raises(AssertionError) as caught:
-        checks.check_step(step, **{"examples": EXAMPLES, **options})
+        checks.check_step(step, **options)
     return str(caught.value)
 
 
-def test_every_law_has_a_step_that_breaks_it() -> None:
+def test_every_law_has_functions_that_break_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(BROKEN) == list(step_check.LAWS)
-    functions = rollout._Rollout(*[None] * 3)  # pyright: ignore[reportArgumentType]
-    assert list(BROKEN_LINKAGE) == list(functions.laws())
+    asked: list[str] = []
+    monkeypatch.setattr(rollout, "refute", lambda what, laws, *_: asked.extend(laws))
+    checks.check_linkage(memcore.link, memcore.precedence)
+    assert list(BROKEN_LINKAGE) == asked
 
 
 @pytest.mark.parametrize("law", BROKEN, ids=lambda law: law.replace(" ", "_"))

@@ -40,7 +40,7 @@ def check_of(name: str) -> Callable[..., None]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", ONE)
 def test_our_own_functions_pass(name: str, dtype: torch.dtype) -> None:
-    check_of(name)(getattr(memcore, name), dtype=dtype, examples=EXAMPLES)
+    check_of(name)(getattr(memcore, name), dtype=dtype, examples=16)
 
 
 def refused(name: str, function: Callable[..., Any], **options: Any) -> str:
@@ -293,7 +293,7 @@ BROKEN: dict[str, Table] = {
             1,
         ),
         "sums to what the modes take of each": (
-            lambda *four: read(*four[:3], four[3].square()),
+            lambda back, content, forward, modes: read(back, content, forward, modes.square()),
             1,
         ),
         "each head is on its own": (lambda *four: to_first(read(*four), others(four[3])), 2),
@@ -382,7 +382,7 @@ BROKEN: dict[str, Table] = {
             1,
         ),
         "a closed allocation gate takes the content weighting": (
-            lambda content, allocation, *gates: write(content / 2, allocation, *gates),
+            lambda content, *rest: write(content / 2, *rest),
             1,
         ),
         "proportional to the write gate": (

@@ -88,6 +88,7 @@ class _Rollout:
     def laws(self) -> dict[str, Law]:
         """By name, of a case of `Writes`."""
         return {
+            "precedence non-negative, sums to at most 1": self._over_steps(self._precedence),
             "links non-negative": self._over_steps(lambda at: self.link.at_least(0, at.links)),
             "the diagonal of the links is 0": self._over_steps(
                 lambda at: self.link.at_most(0, at.links.diagonal())
@@ -95,7 +96,6 @@ class _Rollout:
             "row sums of the links at most 1": self._over_steps(
                 lambda at: self.link.at_most(1, at.links.sum(1))
             ),
-            "precedence non-negative, sums to at most 1": self._over_steps(self._precedence),
             "column sums of the links with the precedence at most 1": self._over_steps(
                 lambda at: self.link.at_most(1, at.links.sum(0) + at.precedence)
             ),
