@@ -17,7 +17,7 @@ from memcore import cosine_similarity
 from memcore.testing import checks
 from memcore.testing.checks import calls
 
-EXAMPLES = 40
+EXAMPLES = 25
 ONE = [
     "allocation_weighting",
     "content_weighting",

@@ -23,6 +23,7 @@ from memcore.testing.checks.search import (
     Law,
     Options,
     Settings,
+    Text,
     refute,
     settings_of,
 )
@@ -60,17 +61,21 @@ class Call:
     def __init__(self, operation: Operation, function: Callable[..., Any], settings: Settings):
         self.operation, self.function, self.settings = operation, function, settings
         self.last: tuple[tuple[Tensor, ...], str] = (), "{}"  # arguments, and what is around it
-        self.scale = 1.0  # by how much its strengths multiply rounding
+        self.axes = [parse(text)[1] for text in operation.inputs.values()]
+        self._known_shapes: dict[tuple[torch.Size, ...], list[tuple[int, ...]]] = {}
 
     def __call__(self, *arguments: Tensor) -> Any:
         """What the function gives for one example, if it is tensors as they should be."""
-        self._remember(arguments)
+        self.last = arguments, "{}"
         handed = [argument.clone() for argument in arguments]
         result = self._run(self.function, handed)
-        results = self.tensors(result)
-        sizes = self.sizes(arguments)
-        for axes, tensor in zip(self.operation.outputs, results, strict=True):
-            self._check_result(tensor, tuple(sizes[axis] for axis in axes.split()), arguments[0])
+        for shape, tensor in zip(self._shapes(arguments), self.tensors(result), strict=True):
+            if tensor.shape != shape:
+                self.fail(str(list(shape)), str(list(tensor.shape)), SHAPE)
+            if tensor.dtype != arguments[0].dtype:
+                self.fail(str(arguments[0].dtype), str(tensor.dtype), DTYPE)
+            if not tensor.isfinite().all():
+                self.fail("finite numbers", numbers(tensor), FINITE)
         for name, copy, argument in zip(self.operation.inputs, handed, arguments, strict=True):
             if not torch.equal(copy, argument):
                 self.fail(f"{name} {numbers(argument)} afterwards", numbers(copy), UNCHANGED)
@@ -78,7 +83,7 @@ class Call:
 
     def batch(self, *arguments: Tensor) -> list[Tensor]:
         """What the vmapped function gives for arguments with the batch in front."""
-        self._remember(arguments, "torch.func.vmap({})")
+        self.last = arguments, "torch.func.vmap({})"
         try:
             result = self._run(torch.func.vmap(self.function), [own.clone() for own in arguments])
         except Broken as broken:
@@ -88,16 +93,26 @@ class Call:
 
     def differentiable(self, *arguments: Tensor) -> list[Tensor]:
         """The same for arguments that require a gradient, themselves."""
-        self._remember(arguments)
+        self.last = arguments, "{}"
         return self.tensors(self._run(self.function, list(arguments)))
 
     def sizes(self, arguments: tuple[Tensor, ...]) -> dict[str, int]:
         """How long each axis is."""
         sizes = {}
-        for text, argument in zip(self.operation.inputs.values(), arguments, strict=True):
-            sizes.update(zip(parse(text)[1], argument.shape, strict=True))
+        for axes, argument in zip(self.axes, arguments, strict=True):
+            sizes.update(zip(axes, argument.shape, strict=True))
         sizes["R*K+1"] = sizes.get("R", 0) * sizes.get("K", 0) + 1
         return sizes
+
+    def _shapes(self, arguments: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
+        """What each tensor of the result must be shaped like."""
+        key = tuple(argument.shape for argument in arguments)
+        if key not in self._known_shapes:
+            sizes = self.sizes(arguments)
+            self._known_shapes[key] = [
+                tuple(sizes[axis] for axis in axes.split()) for axes in self.operation.outputs
+            ]
+        return self._known_shapes[key]
 
     def tensors(self, result: Any) -> list[Tensor]:
         """The result as a list; a function of one tensor gives that, others a tuple of them."""
@@ -109,14 +124,6 @@ class Call:
             self.fail(expected, _kind(result), TYPE)
         return list(results)
 
-    def _remember(self, arguments: tuple[Tensor, ...], inside: str = "{}") -> None:
-        self.last = arguments, inside
-        pairs = zip(self.operation.inputs.values(), arguments, strict=True)
-        self.scale = 1 + max(
-            (float(own.detach().max()) for text, own in pairs if parse(text)[0] == "strengths"),
-            default=0,
-        )
-
     def _run(self, function: Callable[..., Any], arguments: list[Tensor]) -> Any:
         try:
             return function(*arguments)
@@ -124,28 +131,26 @@ class Call:
             got = f"{type(error).__name__}: {shorten(str(error), LONG, placeholder=' …')}"
             raise Broken("a result", got, self.counterexample, RAISES) from error
 
-    def _check_result(self, result: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
-        if result.shape != shape:
-            self.fail(str(list(shape)), str(list(result.shape)), SHAPE)
-        if result.dtype != like.dtype:
-            self.fail(str(like.dtype), str(result.dtype), DTYPE)
-        if not result.isfinite().all():
-            self.fail("finite numbers", numbers(result), FINITE)
+    def scale(self) -> float:
+        """By how much the strengths of the last call multiply rounding."""
+        pairs = zip(self.operation.inputs.values(), self.last[0], strict=True)
+        largest = (float(own.max()) for text, own in pairs if parse(text)[0] == "strengths")
+        return 1 + max(largest, default=0)
 
     def fail(self, expected: str, got: str, law: str | None = None) -> None:
         """Say that the law does not hold, with the last call as the counterexample."""
         raise Broken(expected, got, self.counterexample, law)
 
     @property
-    def counterexample(self) -> str:
+    def counterexample(self) -> Text:
         """The last call as Python."""
-        arguments, inside = self.last
-        return printing.call(self.function, arguments, inside)
+        return Text(partial(printing.call, self.function, *self.last))
 
     def same(self, expected: Tensor, got: Tensor, why: str = "") -> None:
         """Expect numbers, up to rounding."""
-        slack = self.scale * self.settings.slack(got.dtype)
-        if not ((got - expected).abs() <= slack * (1 + expected.abs())).all():
+        share = (got - expected).abs() / (1 + expected.abs())
+        slack = self.settings.slack(got.dtype)
+        if not (share <= slack).all() and not (share <= slack * self.scale()).all():
             self.fail(f"{numbers(expected)}{why}", numbers(got))
 
     def at_most(self, bound: Tensor | float, got: Tensor, what: str = "") -> None:

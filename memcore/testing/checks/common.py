@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from memcore.testing.checks.calls import Call, parse
+from memcore.testing.checks.calls import Call
 from memcore.testing.checks.printing import numbers
 from memcore.testing.checks.search import RAISES, Broken
 
@@ -40,7 +40,7 @@ def permuting(axis: str = "N", where: Callable[..., bool] | None = None) -> Call
         if where is not None and not where(*arguments):
             return
         results = call.tensors(call(*arguments))
-        kinds = [parse(text)[1] for text in call.operation.inputs.values()]
+        kinds = call.axes
         outputs = [text.split() for text in call.operation.outputs]
         size = call.sizes(arguments)[axis]
         # These two generate all permutations.
@@ -65,7 +65,7 @@ def permuting(axis: str = "N", where: Callable[..., bool] | None = None) -> Call
 def heads_apart(call: Call, *arguments: Tensor) -> None:
     """What a head gets does not depend on the others."""
     results = call.tensors(call(*arguments))
-    kinds = [parse(text)[1] for text in call.operation.inputs.values()]
+    kinds = call.axes
     for head in range(call.sizes(arguments)["R"]):
         alone = (
             own[head : head + 1] if axes[:1] == ["R"] else own

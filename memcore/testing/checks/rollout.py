@@ -13,7 +13,7 @@ from memcore import linkage
 from memcore.testing.checks.calls import Call
 from memcore.testing.checks.linkage import DIRECTIONAL, LINK, PRECEDENCE
 from memcore.testing.checks.printing import name_of, tensor
-from memcore.testing.checks.search import Broken, Law, Options, Unpack, refute, settings_of
+from memcore.testing.checks.search import Broken, Law, Options, Text, Unpack, refute, settings_of
 
 __all__ = ["check_linkage"]
 
@@ -30,7 +30,7 @@ class Step(NamedTuple):
 
     links: Tensor  # [N, N]
     precedence: Tensor  # [N]
-    script: str
+    script: Text
 
 
 def check_linkage(
@@ -121,10 +121,8 @@ class _Rollout:
     def _at_the_end(self, law: Callable[[Tensor], None]) -> Law:
         def of_case(case: Writes) -> None:
             *_, at = self._steps(case)
-            script = (
-                f"{at.script}\n{name_of(self.directions.function)}(links, "
-                f"{tensor(case.read_weights)})"
-            )
+            name = name_of(self.directions.function)
+            script = Text(lambda: f"{at.script}\n{name}(links, {tensor(case.read_weights)})")
             for weights in self.directions(at.links, case.read_weights):
                 self._ask(lambda weights=weights: law(weights), script)
 
@@ -133,18 +131,23 @@ class _Rollout:
     def _steps(self, case: Writes) -> list[Step]:
         links = case.write_weights[0].new_zeros(2 * case.write_weights[0].shape)
         last = torch.zeros_like(case.write_weights[0])
-        size, dtype = len(last), f", dtype={last.dtype}"
-        script = f"links, last = torch.zeros({size}, {size}{dtype}), torch.zeros({size}{dtype})"
         steps = []
-        names = name_of(self.link.function), name_of(self.precedence.function)
-        for weights in case.write_weights:
+        for number, weights in enumerate(case.write_weights, 1):
             links, last = self.link(links, weights, last), self.precedence(last, weights)
-            script += f"\nwritten = {tensor(weights)}\n"
-            script += f"links, last = {names[0]}(links, written, last), {names[1]}(last, written)"
-            steps.append(Step(links, last, script))
+            steps.append(Step(links, last, Text(partial(self._script, case, number))))
         return steps
 
-    def _ask(self, law: Callable[[], None], script: str) -> None:
+    def _script(self, case: Writes, steps: int) -> str:
+        like = case.write_weights[0]
+        size, dtype = len(like), f", dtype={like.dtype}"
+        lines = [f"links, last = torch.zeros({size}, {size}{dtype}), torch.zeros({size}{dtype})"]
+        link, last = name_of(self.link.function), name_of(self.precedence.function)
+        for weights in case.write_weights[:steps]:
+            lines.append(f"written = {tensor(weights)}")
+            lines.append(f"links, last = {link}(links, written, last), {last}(last, written)")
+        return "\n".join(lines)
+
+    def _ask(self, law: Callable[[], None], script: Text) -> None:
         try:
             law()
         except Broken as broken:

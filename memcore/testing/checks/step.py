@@ -130,14 +130,13 @@ def _permuted(machine: Machine, case: Rollout) -> None:
     usage = torch.arange(1, slots + 1, dtype=case.dtype) / (slots + 1)
     before = at.before._replace(usage=usage, write_weights=torch.zeros_like(usage))
     interface = at.interface._replace(free_gates=torch.zeros_like(at.interface.free_gates))
-    script = (
-        f"{at.leads}\nused, none = {tensor(usage)}, {tensor(torch.zeros_like(usage))}\n"
-        f"state = state._replace(usage=used, write_weights=none)\n{machine.call(interface)}"
-    )
+    zeros = torch.zeros_like(usage)
+    script = at.leads.then(f"used, none = {tensor(usage)}, {tensor(zeros)}")
+    script = script.then("state = state._replace(usage=used, write_weights=none)").then(interface)
     reads, after = machine(before, interface, script)
     # These two generate all permutations.
     for order in ([1, 0, *range(2, slots)], [*range(1, slots), 0]):
-        script_too = f"{script}\n# and the same with the slots of the state in the order {order}"
+        script_too = script.then(f"# and the same with the slots of the state in the order {order}")
         chosen = torch.tensor(order)
         reads_too, after_too = machine(_in_order(before, chosen), interface, script_too)
         machine.close(reads, reads_too, script_too, "read vectors", ROOM)
@@ -191,8 +190,8 @@ def _vmap_is_a_loop(machine: Machine, case: Rollout) -> None:
     if _is_large(case):
         return
     pair = steps[0], steps[-1]
-    script = f"{steps[-1].script}\n"
-    script += f"# torch.func.vmap({name_of(machine.function)}) of the first and the last, stacked"
+    name = name_of(machine.function)
+    script = steps[-1].script.then(f"# torch.func.vmap({name}) of the first and the last, stacked")
     states, told = _stacked([at.before for at in pair]), _stacked([at.interface for at in pair])
     try:
         reads, after = torch.func.vmap(machine.function)(states, told)

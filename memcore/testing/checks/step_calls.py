@@ -23,7 +23,7 @@ from memcore.testing.checks.search import (
     Settings,
 )
 
-__all__ = ["STATE", "Machine", "Rollout", "Step", "said"]
+__all__ = ["STATE", "Machine", "Rollout", "Script", "Step", "said"]
 
 # The axes of each field.
 STATE = {
@@ -44,6 +44,25 @@ class Rollout(NamedTuple):
     interfaces: list[DNCInterface]
 
 
+class Script:
+    """Lines of Python, written out only when they are asked for; interfaces stand for steps."""
+
+    def __init__(self, name: str, *parts: str | DNCInterface) -> None:
+        self._name, self._parts = name, parts
+
+    def then(self, part: str | DNCInterface) -> Script:
+        """One more line, or step."""
+        return Script(self._name, *self._parts, part)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            part
+            if isinstance(part, str)
+            else f"reads, state = {self._name}(state, {named_tuple(part)})"
+            for part in self._parts
+        )
+
+
 class Step(NamedTuple):
     """One step of a rollout."""
 
@@ -51,8 +70,8 @@ class Step(NamedTuple):
     interface: DNCInterface
     reads: Tensor  # [R, W]
     after: Any  # state
-    leads: str  # the Python that leads to the state before
-    script: str  # and through the step
+    leads: Script  # the Python that leads to the state before
+    script: Script  # and through the step
 
 
 class Machine:
@@ -90,12 +109,12 @@ class Machine:
                     return broken
         return None
 
-    def first(self, case: Rollout) -> tuple[Any, str]:
+    def first(self, case: Rollout) -> tuple[Any, Script]:
         """The state before the first step, and its script."""
         names = {"slots": "N", "word_size": "W", "read_heads": "R"}
         arguments = {name: case.sizes[axis] for name, axis in names.items()}
         call = named(name_of(self.init_state), arguments)
-        script = f"state = {call[:-1]}, dtype={case.dtype})"
+        script = Script(name_of(self.function), f"state = {call[:-1]}, dtype={case.dtype})")
         try:
             state = self.init_state(**arguments, dtype=case.dtype)
         except Exception as error:
@@ -107,17 +126,13 @@ class Machine:
         state, script = self.first(case)
         steps = []
         for interface in case.interfaces:
-            leads, script = script, f"{script}\n{self.call(interface)}"
+            leads, script = script, script.then(interface)
             reads, after = self(state, interface, script)
             steps.append(Step(state, interface, reads, after, leads, script))
             state = after
         return steps
 
-    def call(self, interface: DNCInterface) -> str:
-        """A step as Python."""
-        return f"reads, state = {name_of(self.function)}(state, {named_tuple(interface)})"
-
-    def __call__(self, state: Any, interface: DNCInterface, script: str) -> tuple[Tensor, Any]:
+    def __call__(self, state: Any, interface: DNCInterface, script: Script) -> tuple[Tensor, Any]:
         """One step of one example, on copies."""
         handed = _copy(state), _copy(interface)
         try:
@@ -145,7 +160,7 @@ class Machine:
         return reads, after
 
     def _check_state(
-        self, state: Any, sizes: dict[str, int], dtype: torch.dtype, script: str
+        self, state: Any, sizes: dict[str, int], dtype: torch.dtype, script: Script
     ) -> None:
         missing = [field for field in STATE if field not in getattr(state, "_fields", ())]
         if missing:
@@ -160,14 +175,14 @@ class Machine:
             _check_tensor(f"state.{field}", getattr(state, field), shape, dtype, script)
 
     def close(
-        self, expected: Tensor, got: Tensor, script: str, what: str, scale: float = 1
+        self, expected: Tensor, got: Tensor, script: Script, what: str, scale: float = 1
     ) -> None:
         """Expect numbers, up to ``scale`` times the rounding."""
         slack = scale * self.settings.slack(got.dtype)
         if not ((got - expected).abs() <= slack * (1 + expected.abs())).all():
             raise Broken(f"{what} {numbers(expected)}", numbers(got), script)
 
-    def within(self, low: float, high: float | Tensor, got: Tensor, script: str) -> None:
+    def within(self, low: float, high: float | Tensor, got: Tensor, script: Script) -> None:
         """Expect numbers between two bounds, up to rounding."""
         slack = self.settings.slack(got.dtype)
         if not ((got >= low - slack) & (got <= high + slack)).all():
@@ -186,7 +201,7 @@ def said(error: Exception) -> str:
 
 
 def _check_tensor(
-    name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype, script: str
+    name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype, script: Script
 ) -> None:
     if not isinstance(value, Tensor):
         raise Broken(f"{name} as a tensor", f"a {type(value).__name__}", script, TYPE)

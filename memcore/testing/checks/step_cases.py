@@ -27,8 +27,8 @@ MODES = [[0, 1.0, 0], [1.0, 0, 0], [0, 0, 1.0], [0.5, 0.5, 0], [0.25, 0.25, 0.5]
 
 
 def dnc_rollouts(dtypes: Sequence[torch.dtype], size: int) -> st.SearchStrategy[Rollout]:
-    """One to four steps of a DNC."""
-    kind_of_dtype, count = st.sampled_from(dtypes), st.integers(1, 4)
+    """One to six steps of a DNC."""
+    kind_of_dtype, count = st.sampled_from(dtypes), st.integers(1, 6)
     kinds_of_size = {axis: st.integers(1, min(most, size)) for axis, most in MOST.items()}
 
     @st.composite
@@ -80,8 +80,8 @@ def _contents(shape: Shape, large: float) -> list[Tensor]:
 
 def _gates(shape: Shape) -> list[Tensor]:
     """Open ones often: what goes wrong later needs a whole write first."""
-    levels = [torch.full(shape, level, dtype=torch.float64) for level in (0.0, 1.0, 0.5, 1.0, 1e-9)]
-    return [*levels, *_noise(shape, 3)]
+    levels = [torch.full(shape, level, dtype=torch.float64) for level in (0.0, 1.0, 0.5, 1e-9)]
+    return [*levels, *_noise(shape, 3), *levels[1:2] * 3]
 
 
 def _strengths(shape: Shape) -> list[Tensor]:
