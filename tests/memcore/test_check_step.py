@@ -214,17 +214,6 @@ def test_a_step_that_breaks_a_law(law: str) -> None:
     assert script.count("reads, state =") <= steps, message
 
 
-def test_columns_without_the_decay_of_rae_are_found() -> None:
-    """It takes a whole write, and two more."""
-
-    def step(state: dnc.DNCState, interface: dnc.DNCInterface) -> tuple[Tensor, dnc.DNCState]:
-        reads, new = dnc.step(state, interface)
-        return reads, new._replace(link=new.link + new.write_weights * state.link)
-
-    message = refused(step, examples=100, gradients=False, vmap=False)
-    assert message.startswith("step: column sums of the links with the precedence at most 1: ")
-
-
 def changing(state: dnc.DNCState, interface: dnc.DNCInterface) -> Any:
     result = dnc.step(state, interface)
     interface.write_gate.fill_(0.5)

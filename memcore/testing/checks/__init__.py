@@ -17,9 +17,11 @@ from memcore.testing.checks.linkage import (
     check_precedence,
 )
 from memcore.testing.checks.rollout import check_linkage
+from memcore.testing.checks.search import Options
 from memcore.testing.checks.step import check_step
 
 __all__ = [
+    "Options",
     "check_allocation_weighting",
     "check_content_weighting",
     "check_directional_weightings",

@@ -50,7 +50,7 @@ def check_write_weighting(function: Callable[..., Tensor], **options: Unpack[Opt
 
     Args:
         function: ``(content [N], allocation [N], allocation_gate [], write_gate []) → [N]``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.
@@ -80,7 +80,7 @@ def check_read_weighting(function: Callable[..., Tensor], **options: Unpack[Opti
     Args:
         function: ``(backward [R, N], content [R, N], forward [R, N], read_modes [R, 3]) →
             [R, N]``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.
@@ -112,7 +112,7 @@ def check_sparse_write_weighting(
 
     Args:
         function: ``(read_weights [R, K], write_gate [], interpolation_gate []) → [R·K + 1]``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.

@@ -35,7 +35,7 @@ def check_retention(function: Callable[..., Tensor], **options: Unpack[Options])
 
     Args:
         function: ``(free_gates [R], read_weights [R, N]) → [N]``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.
@@ -64,7 +64,7 @@ def check_usage(function: Callable[..., Tensor], **options: Unpack[Options]) -> 
 
     Args:
         function: ``(previous [N], write_weights [N], retention [N]) → [N]``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.
@@ -95,7 +95,7 @@ def check_allocation_weighting(
     Args:
         function: ``(usage [N]) → [N]``, usages in [0, 1].
         stable: whether of equal usages the lowest slot must come first, a convention.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.

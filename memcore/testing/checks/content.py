@@ -30,7 +30,7 @@ def check_content_weighting(
             unbounded, strengths at least 1.
         cosine: whether the similarity must be the cosine, so that scaling a row or a key changes
             nothing and a row that points where the key does weighs most.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.
@@ -55,7 +55,7 @@ def check_sparse_content_weighting(
     Args:
         function: ``(rows [R, K, W], keys [R, W], strengths [R]) → [R, K]``.
         cosine: as for `check_content_weighting`.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.

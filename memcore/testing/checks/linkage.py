@@ -52,7 +52,7 @@ def check_precedence(function: Callable[..., Tensor], **options: Unpack[Options]
 
     Args:
         function: ``(previous [N], write_weights [N]) → [N]``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.
@@ -80,7 +80,7 @@ def check_link(function: Callable[..., Tensor], **options: Unpack[Options]) -> N
 
     Args:
         function: ``(previous [N, N], write_weights [N], previous_precedence [N]) → [N, N]``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.
@@ -111,7 +111,7 @@ def check_directional_weightings(
 
     Args:
         function: ``(link [N, N], read_weights [R, N]) → (forward [R, N], backward [R, N])``.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the smallest counterexample.

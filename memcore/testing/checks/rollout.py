@@ -51,7 +51,7 @@ def check_linkage(
         precedence: ``(previous [N], write_weights [N]) → [N]``.
         directional_weightings: ``(link [N, N], read_weights [R, N]) → (forward [R, N], backward
             [R, N])``; None: ours.
-        options: see `Options`; ``gradients`` and ``vmap`` have no effect.
+        options: see `memcore.testing.checks.Options`; ``gradients`` and ``vmap`` have no effect.
 
     Raises:
         AssertionError: they do not; the message has the smallest counterexample.

@@ -37,7 +37,7 @@ def check_step(
         step: ``(state, DNCInterface) → (read_vectors [R, W], state)``; the state a named tuple with
             the fields of `DNCState`, and others if it likes.
         init_state: called with ``slots``, ``word_size``, ``read_heads`` and ``dtype`` by keyword.
-        options: see `Options`.
+        options: see `memcore.testing.checks.Options`.
 
     Raises:
         AssertionError: it does not; the message has the shortest rollout that shows it.
