@@ -96,6 +96,7 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
     """Kernels take the weights and leave the modules out: that must make no difference."""
     if any(getattr(module_hooks, name) for name in GLOBAL_HOOKS):
         return "hooks are registered on all modules"
+    first: Any = module.controllers[0].cells[0]  # pyright: ignore
     for layer, controller in enumerate(module.controllers):
         reason = _why_not_one(f"controllers[{layer}]", controller, Controller)
         if reason is not None:
@@ -106,7 +107,7 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
             reason = _why_not_one(name, cell, *_kinds_of_cell(module.rnn_type))
             if reason is not None:
                 return reason
-            if module.rnn_type == "rnn" and cell.nonlinearity != cells[0].nonlinearity:
+            if module.rnn_type == "rnn" and cell.nonlinearity != first.nonlinearity:
                 return f"{name} has a nonlinearity of its own"
     for layer, interface in enumerate(module.interfaces):
         reason = _why_not_one(f"interfaces[{layer}]", interface, Interface)

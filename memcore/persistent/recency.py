@@ -213,7 +213,8 @@ class Recency(SlotState):
             _renew(array(buffers[0]), entries)
 
         version = made._version.edit(torch.as_tensor(entries.reshape(-1)), change)
-        return made._replace(_version=version, _carried=(time.to(torch.int32).unsqueeze(1),))
+        time = time.to(torch.int32, copy=True).unsqueeze(1)
+        return made._replace(_version=version, _carried=(time,))
 
 
 def _renew(times: Any, entries: Any) -> None:

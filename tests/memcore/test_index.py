@@ -11,12 +11,14 @@ import sys
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from index_cases import refuses_bad_input
 from memcore import Index, MemcoreError, RowMemory, SparseWrite, make_index, sam, testing
+from memcore.backends import numba_is_missing
 from memcore.errors import how_to_install
 from memcore.index import (
     AllRowsIndex,
@@ -118,6 +120,9 @@ def test_some_examples_can_be_reset(kind: Any) -> None:
     assert found[0].tolist() == [[3, 30]]
     assert found[[1]].tolist() == best(memory.select(torch.tensor([1])), keys[:1], 2)
     assert index.search(keys[:2], 2, torch.tensor([2, 1])).tolist() == found[[2, 1]].tolist()
+    # Nothing is left of what these held before: each slot is there once.
+    every = index.search(keys[:2], 50, torch.tensor([2, 0]))
+    assert every.tolist() == best(other, keys[:2], 50)
 
 
 @every_kind
@@ -133,8 +138,11 @@ def test_a_copy_begins_anew_and_is_right(kind: Any) -> None:
     )
 
 
-def test_an_update_that_is_interrupted_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the index would be taken to know the version before it."""
+@pytest.mark.parametrize("told", [False, True])
+def test_an_update_that_is_interrupted_is_forgotten(
+    told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the index would be taken to know the version before it; also where a step tells it."""
     memory = RowMemory.from_tensor(torch.randn(1, 20, 3, dtype=torch.float64))
     index: Any = make_index("exact", batch_size=1, slots=20, word_size=3, dtype=torch.float64)
     mirror, keys = Mirror(index, memory), torch.randn(1, 4, 3, dtype=torch.float64)
@@ -149,7 +157,9 @@ def test_an_update_that_is_interrupted_is_forgotten(monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patched:
         patched.setattr(index, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            mirror.search(written, keys, 4)
+            mirror.search(
+                written, keys, 4, **({"before": memory, "touched": slots} if told else {})
+            )
     assert mirror.search(memory, keys, 4)[0].tolist() == best(memory, keys, 4)
     assert mirror.search(written, keys, 4)[0].tolist() == best(written, keys, 4)
 
@@ -210,6 +220,70 @@ def test_auto_is_exact_without_packages(monkeypatch: pytest.MonkeyPatch) -> None
     index.reset(RowMemory.from_tensor(torch.randn(1, 50, 3)))
     assert isinstance(index.index, WrittenRowsIndex)
     testing.check_index(partial(make_index, "auto"))
+
+
+class Later(WrittenRowsIndex):
+    """In place of FAISS, which need not be installed: loaded as that is, and exact."""
+
+    def load(self, example: int, slots: np.ndarray, rows: np.ndarray) -> None:
+        self.table.put(slots[None].copy(), rows[None].copy(), np.array([example]))
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` changes over to that index above six rows."""
+    monkeypatch.setattr(auto, "BREAK_EVEN", {"faiss": 6})
+    monkeypatch.setattr(auto, "MAKE", {"faiss": Later})
+    monkeypatch.setattr(auto, "has_library", lambda _: True)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_auto_hands_over_the_initial_row_too(later: None, value: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    row = torch.full((4,), value, dtype=torch.float64)
+    memory = RowMemory.filled(row, 3, 30)
+    index = AutoIndex(3, 30, 4, dtype=torch.float64)
+    mirror, kinds = Mirror(index, memory), []
+    for step in range(6):
+        slots = torch.randint(30, (3, 2), generator=generator)
+        rows = torch.randn(3, 2, 4, generator=generator, dtype=torch.float64)
+        before = memory
+        memory = memory.write(SparseWrite(slots[:, :0], slots, rows))
+        keys = torch.randn(3, 2, 4, generator=generator, dtype=torch.float64)
+        keys[:, 1] = row + 0.1 * step  # most like what was never written
+        found, mirror = mirror.search(memory, keys, 5, before=before, touched=slots)
+        assert found.tolist() == best(memory, keys, 5)
+        kinds.append(type(index.index))
+    assert kinds == [WrittenRowsIndex] * 3 + [Later] * 3
+
+
+def test_auto_hands_over_what_kernels_wrote(later: None) -> None:
+    if numba_is_missing() is not None:
+        pytest.skip("numba is not installed")
+    vectors = torch.randn(12, 2, sam.interface_size(4, 2), dtype=torch.float64)
+    reads: list[list[Tensor]] = []
+    for name in ("exact", "auto"):
+        torch.manual_seed(0)
+        memory = RowMemory.filled(torch.ones(4, dtype=torch.float64), 2, 30)
+        state = sam.init_state(2, 30, 4, 2, 3, memory=memory, index=name, dtype=torch.float64)
+        reads.append([])
+        for vector in vectors:
+            read, state = sam.batched_step(state, vector, backend="numba")
+            reads[-1].append(read)
+        index: Any = state.index.index
+    assert type(index.index) is Later
+    torch.testing.assert_close(torch.stack(reads[1]), torch.stack(reads[0]), rtol=1e-12, atol=1e-12)
+
+
+@every_kind
+def test_two_writes_to_other_examples_before_a_search(kind: Any) -> None:
+    """Of both the slots written are no longer among those that never were."""
+    index, keys = kind(3, 8, 2), torch.ones(3, 1, 2)
+    assert index.search(keys, 2).tolist() == [[[0, 1]]] * 3
+    for example in (0, 2):
+        own = torch.tensor([example])
+        index.update(torch.tensor([[0]]), -torch.ones(1, 1, 2), own)
+    assert index.search(keys, 2).tolist() == [[[1, 2]], [[0, 1]], [[1, 2]]]
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:

@@ -113,6 +113,19 @@ def test_zeros_and_copies_of_one_row(name: str) -> None:
     assert sorted(found[0, 0].tolist()) == list(range(8990, 9000))
 
 
+def test_a_row_that_is_written_again_is_found_as_it_is(name: str) -> None:
+    """Not as it was when the lists were trained or the tree was built."""
+    index = make_index(name, batch_size=1, slots=6000, word_size=8)
+    slots, rows = torch.arange(6000)[None], clustered(6000, 8, 0)
+    index.update(slots, rows)
+    index.update(slots[:, :100], -rows[:, :100])
+    found = index.search(rows[:, :100], 4)[0]
+    assert all(len(set(own)) == 4 for own in found.tolist())
+    assert not (found == torch.arange(100)[:, None]).any()
+    again = index.search(-rows[:, :100], 4)[0]
+    assert (again[:, :1] == torch.arange(100)[:, None]).double().mean() > 0.9
+
+
 def test_rows_that_are_not_finite_harm_no_others(name: str) -> None:
     index = make_index(name, batch_size=1, slots=6000, word_size=8)
     rows = clustered(6000, 8, 0)

@@ -369,8 +369,11 @@ def test_a_wrong_step() -> None:
         sam.step(far, interface)
     with pytest.raises(TypeError, match="state.index: expected a Mirror, got NoneType"):
         sam.step(state._replace(index=None), interface)  # pyright: ignore
-    with pytest.raises(MemcoreError, match="state.recency: expected one of batch 2 and slots 8"):
-        sam.step(state._replace(recency=memcore.Recency(2, 9)), interface)
+    for batch, slots in ((2, 9), (3, 8), (1, 8)):
+        with pytest.raises(
+            MemcoreError, match="state.recency: expected one of batch 2 and slots 8"
+        ):
+            sam.step(state._replace(recency=memcore.Recency(batch, slots)), interface)
     assert torch.equal(state.memory.to_tensor(), before)
     with pytest.raises(MemcoreError, match="vector: expected 13 elements for word_size 3"):
         sam.parse_interface(torch.zeros(11), 3, 2)

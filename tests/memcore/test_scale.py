@@ -338,3 +338,36 @@ def test_the_log_of_edited_rows_stays_in_proportion_to_them() -> None:
     store = memory._version._newest()
     assert store._log_size < 50_000
     assert memory.written().shape[1] <= 1000
+
+
+def forks(output: Tensor) -> int:
+    """How many branches the graph of an output has."""
+    nodes, seen = [output.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [before for before, _ in node.next_functions]
+    return sum(node.name() == "_ForkBackward" for node in seen)
+
+
+def test_a_branch_is_one_line_however_long_it_is() -> None:
+    """Else each of its writes would branch off the one before, and hand a gradient over to it."""
+    made = []
+    for steps in (20, 40):
+        add = torch.randn(1, 3, WIDTH, requires_grad=True)
+        first = RowMemory.filled(torch.zeros(WIDTH), 1, 1000)
+        first = first.write(write(1000, 0)._replace(add=add))
+        other = first.write(write(1000, 1)._replace(add=add))  # the future that came first
+        memory, lines = first, set()
+        for seed in range(steps):
+            memory = memory.write(write(1000, seed)._replace(add=add * seed))
+            lines.add(id(memory._line))
+        assert len(lines) == 1
+        assert memory._line is not other._line
+        output = memory.read(torch.tensor([[1, 2]])).sum()
+        assert forks(output) == 1
+        with MadeElements() as counted:
+            torch.autograd.grad(output, add)
+        made.append(counted.count)
+    assert made[1] < 2.2 * made[0]

@@ -259,8 +259,10 @@ def test_bad_input() -> None:
     state, interface = begin(shape, 2), parse(draw(shape, 2, 0)[0], shape)
     with pytest.raises(MemcoreError, match="interface.read_modes: expected shape"):
         sdnc.step(state, interface._replace(read_modes=interface.read_modes[:, :, :2]))
-    with pytest.raises(MemcoreError, match="state.links: expected one of batch 2 and slots 8"):
-        sdnc.step(state._replace(links=SparseLinks(2, 9, 2, dtype=torch.float64)), interface)
+    for batch, slots in ((2, 9), (3, 8), (1, 8)):
+        links = SparseLinks(batch, slots, 2, dtype=torch.float64)
+        with pytest.raises(MemcoreError, match="state.links: expected one of batch 2 and slots 8"):
+            sdnc.step(state._replace(links=links), interface)
     with pytest.raises(MemcoreError, match="state.links: expected dtype torch.float64, got"):
         sdnc.step(state._replace(links=SparseLinks(2, 8, 2)), interface)
     with pytest.raises(MemcoreError, match="expected an int of at least 1, got 0"):

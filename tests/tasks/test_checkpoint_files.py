@@ -16,6 +16,7 @@ from kills import assert_same_run
 from options import build_parser, wrong_option
 from repeat_copy_task import RepeatCopyTask
 from run import Run
+from saved_parts import unlike
 from small_runs import SMALL, run
 from training import main
 
@@ -282,3 +283,11 @@ def _refusal(arguments: list[str]) -> str | None:
     except SystemExit as error:
         return str(error)
     return None
+
+
+def test_a_truth_value_is_no_whole_number() -> None:
+    """Though Python takes it for one."""
+    assert unlike("count", True, 1) == "count is True"
+    assert unlike("solved", 1, True) == "solved is 1"
+    assert unlike("parts", {"level": [True]}, {"level": [1]}) == "parts['level'][0] is True"
+    assert unlike("sum", 1, 0.5) is None

@@ -194,3 +194,12 @@ def test_no_curve_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     main(CopyTask(), "", [*SMALL, "-checkpoint_dir", str(tmp_path), "-iterations", "0"])
     assert "no learning curve: nothing was trained\n" in capsys.readouterr().out
     assert not list(tmp_path.glob("*curve*"))
+
+
+def test_averages_are_of_what_came_since() -> None:
+    averages = Averages(1)
+    averages.add(row(1))
+    assert averages.take() == (0.5, 0.25)
+    averages.add(row(2))
+    averages.add(row(3))
+    assert averages.take() == ((0.1 + 0.1 + 0.2) / 2, 0.1)

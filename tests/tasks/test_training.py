@@ -242,3 +242,23 @@ def test_it_stops_when_solved(
     assert saved["solved"]
     assert "solved at iteration 10" in capsys.readouterr().out
     assert lengths[:4] == [3, 3, 3, 3]  # one batch at 5 was enough to see it is not, three at 10
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    """Tests and summaries draw from generators of their own."""
+    often = run(
+        tmp_path / "often", "-iterations", "6", "-summarize_freq", "1", "-curriculum_limit", "3"
+    )
+    never = run(
+        tmp_path / "never", "-iterations", "6", "-summarize_freq", "7", "-curriculum_limit", "3"
+    )
+    assert torch.equal(often["data"], never["data"])
+    assert torch.equal(often["random"], never["random"])
+    for name, value in often["model"].items():
+        assert torch.equal(value, never["model"][name]), name
+
+
+def test_a_limit_at_the_beginning() -> None:
+    options = build_parser("").parse_args(["-sequence_max_length", "4", "-curriculum_limit", "4"])
+    assert (options.sequence_max_length, options.curriculum_limit) == (4, 4)

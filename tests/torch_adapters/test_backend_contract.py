@@ -1029,3 +1029,17 @@ def test_bad_numbers_come_out_where_the_reference_has_them(
         if value is not None and not (~value.isfinite() | found[name].isfinite()).all()
     ]
     assert not wrong, f"NaN or infinite where the reference has numbers: {wrong}"
+
+
+@models
+def test_calls_of_the_same_sizes_know_nothing_of_each_other(model: Any) -> None:
+    """What one is told of, as masks of dropout, is not there in another."""
+    module = build(model, dropout=0.5)
+    for training in (True, False, True):
+        module.train(training)
+
+        def call() -> Named:
+            torch.manual_seed(1)
+            return named(module(batch(), state(module)))
+
+        in_both(module, call)

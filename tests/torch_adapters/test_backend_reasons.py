@@ -693,3 +693,12 @@ def test_what_was_logged_is_not_logged_again(caplog: pytest.LogCaptureFixture) -
         module.debug = False
         module(batch(module), pass_through_memory=False)
         assert len(caplog.records) == 3
+
+
+@models
+def test_a_layer_of_another_nonlinearity(model: Any, declines: Declines) -> None:
+    """Kernels have one for all layers."""
+    module = build(model, rnn_type="rnn", num_layers=2)
+    for cell in module.controllers[1].cells:
+        cell.nonlinearity = "relu"
+    declines(module, "controllers[1].cells[0] has a nonlinearity of its own")

@@ -93,3 +93,10 @@ def test_too_long_a_trace_is_refused_before_any_work(monkeypatch: pytest.MonkeyP
     ):
         module(torch.zeros(1, T + 1, 3))
     assert not called
+
+
+def test_a_trace_is_measured_in_bytes() -> None:
+    sample = {"memory": torch.empty(2**20, dtype=torch.float64, device="meta")}
+    debug.Trace(sample, 128)
+    with pytest.raises(MemcoreError, match="debug: the trace of 129 rows would take 1.0 GiB"):
+        debug.Trace(sample, 129)

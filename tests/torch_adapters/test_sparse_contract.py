@@ -508,20 +508,21 @@ def test_read_weights_that_are_yet_to_be_negated(model: Any) -> None:
 
 @models
 def test_the_least_recent_slot_of_many_blocks(model: Any) -> None:
-    """All slots were accessed but for two, far from each other: these are the next written."""
+    """All slots were accessed but for three: these are the next written."""
     slots = 128 * 128 + 1
-    module, input, last = build(model, nr_cells=slots), rows(2, 2), slots - 1
-    others = torch.tensor([slot for slot in range(slots) if slot not in (300, last)])
+    module, input, last = build(model, nr_cells=slots), rows(2, 3), slots - 1
+    free = (300, 3 * 128 - 1, last)  # two of one block, of which one is its last; one far from them
+    others = torch.tensor([slot for slot in range(slots) if slot not in free])
     recency = Recency(2, slots)
     for some in others.split(1000):
         recency = recency.accessed(some.expand(2, -1), torch.ones(2, len(some), dtype=torch.bool))
     state = module.cell.init_state(2, dtype=torch.float64, device="cpu")
     hx: Any = None, state._replace(recency=recency), None
     written = []
-    for step in range(2):
+    for step in range(3):
         _, hx = module(input[:, step : step + 1], hx)
         written.append(hx[1].write_index[:, -1].tolist())
-    assert written == [[300, 300], [last, last]]
+    assert written == [[slot, slot] for slot in free]
 
 
 @torch.no_grad()
@@ -566,3 +567,52 @@ def test_tensors_without_memory_go_to_the_reference(model: Any, which: str) -> N
     )  # fmt: skip
     expected = module(input, state(torch.zeros))[0]
     torch.testing.assert_close(module(input, state(without))[0], expected)
+
+
+@models
+def test_an_old_state_of_an_initial_row_stays_what_it_was(model: Any) -> None:
+    """Rows that were not marked as written then are not marked now."""
+    module, kind = build(model), sam if model is SAM else sdnc
+    sizes = (3, N, W, 2, 3) if model is SAM else (3, N, W, 2, 3, 2)
+    memory = RowMemory.filled(torch.ones(W, dtype=torch.float64), 3, N)
+    hx: Any = None, kind.init_state(*sizes, memory=memory, dtype=torch.float64), None
+    states = []
+    for _ in range(4):
+        hx = module(rows(), hx)[1]
+        states.append((hx, seen(hx)))
+    for place in (1, 3, 0, 2):
+        module(rows(), states[place][0])
+        for hx, wanted in states:
+            assert all(map(torch.equal, seen(hx), wanted))
+    assert (memory.to_tensor() == 1).all()
+
+
+@models
+def test_an_index_of_ones_own_finds_the_same_without_a_graph(model: Any) -> None:
+    """Where two records are used in turn, not one for each step."""
+    input, found = rows(), []
+    for index in ("exact", AllRowsIndex(3, N, W, dtype=torch.float64)):
+        module = build(model, index=index)
+        with torch.no_grad():
+            found.append(module(input)[0])
+        found.append(module(input)[0])
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-12, atol=1e-12)
+
+
+@models
+def test_a_learned_beginning_of_a_frozen_module(model: Any) -> None:
+    """The row alone has a gradient."""
+    module, input = build(model).requires_grad_(False), rows()
+    kind, found = sam if model is SAM else sdnc, []
+    sizes = (3, N, W, 2, 3) if model is SAM else (3, N, W, 2, 3, 2)
+    for backend in ("reference", "numba"):
+        module.backend = backend
+        row = torch.ones(W, dtype=torch.float64, requires_grad=True)
+        memory = RowMemory.filled(row, 3, N)
+        hx: Any = None, kind.init_state(*sizes, memory=memory, dtype=torch.float64), None
+        output, hx = module(input, hx)
+        total = output.square().sum() + module(input, hx)[0].sin().sum()
+        found.append(torch.autograd.grad(total, row)[0])
+    assert found[0].any()
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from memcore import Recency, SparseLinks
+from memcore.index import Mirror
 from modules import CLOSE, batch, build, every_model, leaves, same, variants
 from torch_adapters import (
     detach_state,
@@ -129,3 +131,52 @@ def test_distributed_data_parallel(tmp_path: Path, model: Any) -> None:
     same(output, expected)
     for one, other in zip(module.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, **CLOSE)
+
+
+@every_model
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_a_state_selected_twice_goes_two_ways(model: Any, backend: str) -> None:
+    """Each is told something else from then on, and is what it would be alone."""
+    module = build(model, num_layers=2, share_memory=False, backend=backend)
+    _, hx = module(batch(module))
+    chosen = [1, 1, 0]
+    together = select_state(hx, chosen)
+    alone = [select_state(hx, [example]) for example in chosen]
+    for seed in range(2, 6):
+        input = batch(module, seed=seed)
+        output, together = module(input, together)
+        for place in range(3):
+            own, alone[place] = module(input[place : place + 1], alone[place])
+            same(output[place : place + 1], own, **CLOSE)
+    for place in range(3):
+        same(select_state(together, [place]), alone[place], **CLOSE)
+
+
+def named_fields(state: Any) -> dict[str, Tensor]:
+    """What a memory's state holds, as it stands there; an index is a cache."""
+    found: dict[str, Tensor] = {}
+    for name, part in state._asdict().items():
+        if isinstance(part, Tensor):
+            found[name] = part
+        elif not isinstance(part, Mirror):
+            found |= {f"{name} {at}": leaf for at, leaf in enumerate(leaves(part))}
+            if isinstance(part, SparseLinks):
+                found[f"{name} on"] = part.precedence()[0]
+            if isinstance(part, Recency):
+                found[f"{name} least"] = part.least()
+    return found
+
+
+@every_model
+def test_a_memory_that_is_reset_is_a_new_one_field_by_field(model: Any) -> None:
+    module = build(model)
+    _, memory, _ = detach_state(module(batch(module, steps=7))[1])
+    new = named_fields(module.cell.init_state(3, dtype=torch.float64, device="cpu"))
+    before = named_fields(memory)
+    every = named_fields(module.cell.reset(memory, torch.ones(3, dtype=torch.bool)))
+    some = named_fields(module.cell.reset(memory, torch.tensor([True, False, True])))
+    assert every.keys() == some.keys() == new.keys()
+    for name, value in new.items():
+        assert torch.equal(every[name], value), name
+        assert torch.equal(some[name][[0, 2]], value[[0, 2]]), name
+        assert torch.equal(some[name][1], before[name][1]), name

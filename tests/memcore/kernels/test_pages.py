@@ -55,6 +55,8 @@ def test_memory_is_used_again_and_by_one_at_a_time() -> None:
     del view
     fourth = tape()
     assert fourth.data_ptr() == place
+    fifth = tape()
+    assert fifth.data_ptr() != place  # which is lent again
     del fourth
     assert tape(BIG - 100).data_ptr() == place  # also for one a little smaller
 

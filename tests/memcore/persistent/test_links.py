@@ -205,6 +205,29 @@ def test_an_order_of_writing_is_followed_both_ways() -> None:
     assert [part.item() for part in links.precedence()] == [order[-1], 1]
 
 
+def test_of_equal_weights_the_lowest_slots_are_kept() -> None:
+    """In the precedence, in rows, in columns and where links are followed; also up to rounding."""
+    slots, one = torch.tensor([[7, 3, 5, 1]]), torch.ones(1, 1, dtype=torch.float64)
+    for excess in (0, 1e-7):
+        weights = torch.full((1, 4), 0.25, dtype=torch.float64) * (1 + excess * slots)
+        links = SparseLinks(1, 9, 2, dtype=torch.float64).written(slots, weights)
+        assert links.precedence()[0].tolist() == [[1, 3]]
+        after = links.written(torch.tensor([[8]]), one)
+        assert after.to_tensor()[0, 8].nonzero().flatten().tolist() == [1, 3]
+        single = SparseLinks(1, 9, 2, dtype=torch.float64).written(torch.tensor([[8]]), one)
+        after = single.written(slots, weights)
+        assert after.to_tensor()[0, :, 8].nonzero().flatten().tolist() == [1, 3]
+        found = after.directional_weightings(torch.tensor([[[8]]]), one[None])
+        assert found.forward_index.tolist() == [[[1, 3]]]
+    # Of four slots, each with a link to another, the first two.
+    links = SparseLinks(1, 9, 2, dtype=torch.float64)
+    for slot in (8, 4, 6, 2, 7, 0, 5, 3):
+        links = links.written(torch.tensor([[slot]]), one)
+    read = torch.tensor([[[8, 6, 7, 5]]])
+    found = links.directional_weightings(read, torch.full((1, 1, 4), 0.25, dtype=torch.float64))
+    assert found.forward_index.tolist() == [[[0, 2]]]
+
+
 def test_links_among_slots() -> None:
     generator = torch.Generator().manual_seed(0)
     links = SparseLinks(2, 8, 3)

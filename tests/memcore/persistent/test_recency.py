@@ -78,6 +78,20 @@ def test_every_slot_in_turn() -> None:
         recency = recency.accessed(least[:, None], all_true)
 
 
+@pytest.mark.parametrize("slots", [129, 128 * 128 + 1])
+def test_the_least_of_many_blocks(slots: int) -> None:
+    """All were accessed but for two: the last levels of the tree know where these are."""
+    recency, last = Recency(2, slots), slots - 1
+    others = torch.tensor([slot for slot in range(slots) if slot not in (100, last)])
+    for some in others.split(1000):
+        recency = recency.accessed(some.expand(2, -1), torch.ones(2, len(some), dtype=torch.bool))
+    found, one = [], torch.ones(2, 1, dtype=torch.bool)
+    for _ in range(4):
+        found.append(recency.least().tolist())
+        recency = recency.accessed(recency.least()[:, None], one)
+    assert found == [[100] * 2, [last] * 2, [0] * 2, [1] * 2]
+
+
 def test_repeats_count_if_any_says_so() -> None:
     index = torch.tensor([[1, 1, 0, 0]])
     recency = Recency(1, 3).accessed(index, torch.tensor([[True, False, False, True]]))

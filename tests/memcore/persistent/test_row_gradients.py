@@ -213,3 +213,34 @@ def test_examples_left_out_keep_their_history(begin: str, how: str) -> None:
         torch.testing.assert_close(own, other)
     for own, other in zip(gradients(dense), gradients(wanted), strict=True):
         torch.testing.assert_close(own, other)
+
+
+def test_what_is_logged_in_the_middle_of_a_pass_moves_no_rows() -> None:
+    """As by a recomputation, between the parts of a pass that belong to two branches."""
+    first, second, third = (
+        torch.randn(1, 1, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)
+    )
+    four, five, three = (torch.tensor([[slot]]) for slot in (4, 5, 3))
+    base = zeros((1, 6, 3)).write(SparseWrite(four, four, first))
+    one = base.write(SparseWrite(five, five, second))
+    outputs = [one.read(torch.tensor([[4, 5]]))]
+    other = base.write(SparseWrite(three, three, third))
+    outputs.append(other.read(torch.tensor([[3, 4]])))
+    factors = torch.randn(2, 1, 2, 3, dtype=torch.float64)
+    kept: list[Tensor] = []
+
+    def log_more(_: Tensor) -> None:
+        # Before the branch hands over its gradient; rows below those that are known.
+        with torch.enable_grad():
+            kept.append(base.read(torch.tensor([[0, 1, 2]])))
+
+    third.register_hook(log_more)
+    (torch.stack(outputs) * factors).sum().backward()
+    assert len(kept) == 1
+    for leaf, wanted in (
+        (first, factors[0, 0, 0] + factors[1, 0, 1]),
+        (second, factors[0, 0, 1]),
+        (third, factors[1, 0, 0]),
+    ):
+        assert leaf.grad is not None
+        torch.testing.assert_close(leaf.grad.flatten(), wanted, **CLOSE)

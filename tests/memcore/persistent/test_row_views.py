@@ -75,3 +75,25 @@ def test_wrong_parts() -> None:
     for count in (0, 3):
         with pytest.raises(MemcoreError, match="count: expected"):
             memory.narrow(count)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_repeated_selection_keeps_the_initial_row_and_its_gradient(learned: bool) -> None:
+    row = torch.randn(3, dtype=torch.float64, requires_grad=learned)
+    add = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    more = torch.randn(3, 3, 3, dtype=torch.float64, requires_grad=True)
+    write, chosen = some_write(erase=1)._replace(add=add), torch.tensor([1, 1, 0])
+    later = draw_write((3, 6, 3), torch.Generator().manual_seed(1))._replace(add=more)
+    memory = RowMemory.filled(row, 2, 6).write(write).select(chosen)
+    plain = dense_write(row.expand(SHAPE), write)[chosen]
+    torch.testing.assert_close(memory.to_tensor(), plain, **CLOSE)
+    after, expected = memory.write(later), dense_write(plain, later)
+    torch.testing.assert_close(after.to_tensor(), expected, **CLOSE)
+    torch.testing.assert_close(memory.to_tensor(), plain, **CLOSE)
+    leaves = [add, more, *([row] if learned else [])]
+    factors = torch.randn(2, 3, 6, 3, dtype=torch.float64)
+    ours = (after.to_tensor() * factors[0] + memory.to_tensor() * factors[1]).sum()
+    gradients = torch.autograd.grad(ours, leaves)
+    wanted = torch.autograd.grad((expected * factors[0] + plain * factors[1]).sum(), leaves)
+    for gradient, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(gradient, other, **CLOSE)

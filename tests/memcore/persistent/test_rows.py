@@ -247,3 +247,25 @@ def test_an_edit_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(memory.to_tensor(), before)
     expected = dense_write(before, some_write(2))
     torch.testing.assert_close(memory.write(some_write(2)).to_tensor(), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_copy_made_in_inference_mode_goes_on_outside(dense: bool) -> None:
+    """Also one that is made for an old version, since going to and fro has cost as much."""
+    begin = RowMemory.from_tensor(torch.zeros(SHAPE).double()) if dense else zeros()
+    memory = begin.write(some_write(0))
+    plain = memory.to_tensor()
+    with torch.inference_mode():
+        copies = [memory.clone()]
+        for seed in range(20):  # futures of one version in turn
+            copies = [*copies[:1], memory.write(some_write(seed)), memory]
+    for one in copies:
+        before = one.to_tensor()
+        add = some_write(30).add.requires_grad_()
+        after = one.write(some_write(30)._replace(add=add))
+        torch.testing.assert_close(
+            after.to_tensor().detach(), dense_write(before, some_write(30)), **CLOSE
+        )
+        after.to_tensor().sum().backward()
+        assert add.grad is not None
+    torch.testing.assert_close(copies[0].to_tensor(), plain, **CLOSE)

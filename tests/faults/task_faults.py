@@ -1,0 +1,136 @@
+"""Faults of the tasks: what is trained on, how long, and what a run leaves behind."""
+
+from __future__ import annotations
+
+from fault import Fault
+
+__all__ = ["FAULTS"]
+
+TASKS = "tests/tasks"
+CURRICULUM = f"{TASKS}/test_curriculum.py"
+CHECKPOINTS = f"{TASKS}/test_checkpoints.py"
+FILES = f"{TASKS}/test_checkpoint_files.py"
+GENERATORS = f"{TASKS}/test_generators.py"
+KILLS = f"{TASKS}/test_kills.py"
+
+FAULTS = (
+    Fault(
+        "the longest sequence grows one iteration too early",
+        "tasks/curriculum.py",
+        "grown = (iteration - 1) // self._every if iteration else 0",
+        "grown = iteration // self._every",
+        (f"{CURRICULUM}::test_linear_up_to_the_limit",),
+    ),
+    Fault(
+        "a loss at the threshold doubles the level",
+        "tasks/curriculum.py",
+        "sum(self._losses) / len(self._losses) < self._threshold:",
+        "sum(self._losses) / len(self._losses) <= self._threshold:",
+        (f"{CURRICULUM}::test_at_the_threshold_it_does_not_double",),
+    ),
+    Fault(
+        "a run goes on below the length that is now asked for",
+        "tasks/curriculum.py",
+        'self._level = _capped(max(saved["level"], self._start), self._limit)',
+        'self._level = _capped(saved["level"], self._limit)',
+        (f"{CURRICULUM}::test_another_start_or_limit_after_resuming",),
+    ),
+    Fault(
+        "going back to the checkpoint before drops it",
+        "tasks/checkpoints.py",
+        "elif then is Before.DROP:",
+        "elif then is not Before.ROTATE:",
+        (f"{KILLS}::test_killed_while_going_back_to_the_checkpoint_before",),
+    ),
+    Fault(
+        "the new checkpoint is in place before the old one is kept",
+        "tasks/checkpoints.py",
+        "            os.replace(path, before(path))\n",
+        "            before(path).unlink(missing_ok=True)\n            path.unlink()\n",
+        (f"{KILLS}::test_killed_at_each_step_of_writing",),
+    ),
+    Fault(
+        "checkpoints are not read whole before they are trusted",
+        "tasks/checkpoints.py",
+        "if (part := archive.testzip()) is not None:",
+        "if (part := next(iter(archive.namelist()), None)) is None:",
+        (f"{FILES}::test_the_checkpoint_before_is_used",),
+    ),
+    Fault(
+        "data begin anew after resuming",
+        "tasks/run.py",
+        '        self.data.set_state(saved["data"])\n',
+        "",
+        (f"{CHECKPOINTS}::test_resuming_continues_bit_for_bit",),
+    ),
+    Fault(
+        "tests draw from the training's data",
+        "tasks/run.py",
+        "generator = torch.Generator().manual_seed(self.options.seed + self.iteration + 1)",
+        "generator = self.data",
+        ("tests/tasks/test_training.py::test_looking_changes_nothing",),
+    ),
+    Fault(
+        "a clip of 0 leaves no gradient",
+        "tasks/run.py",
+        "self.options.clip or math.inf",
+        "self.options.clip",
+        ("tests/tasks/test_training.py::test_the_gradient_is_clipped_unless_clip_is_zero",),
+    ),
+    Fault(
+        "the optimizer's settings come from the checkpoint, not from the program",
+        "tasks/run.py",
+        'self.optimizer.load_state_dict({"state": states, "param_groups": settings})',
+        'self.optimizer.load_state_dict(saved["optimizer"])',
+        (f"{FILES}::test_a_wrong_value_anywhere_is_told_in_one_line",),
+    ),
+    Fault(
+        "a checkpoint is written before the metrics that belong to it",
+        "tasks/training.py",
+        "    for sink in sinks:\n        sink.flush()\n    run.save()\n",
+        "    run.save()\n    for sink in sinks:\n        sink.flush()\n",
+        (f"{TASKS}/test_metrics.py::test_rows_are_on_the_disk_before_the_checkpoint",),
+    ),
+    Fault(
+        "averages go on over what was already told",
+        "tasks/metrics.py",
+        "        self.__init__(len(self._sums) - 1)\n",
+        "",
+        (f"{TASKS}/test_metrics.py::test_averages_are_of_what_came_since",),
+    ),
+    Fault(
+        "a truth value passes for a whole number in a checkpoint",
+        "tasks/saved_parts.py",
+        "elif type(found) is not type(expected) and",
+        "elif not isinstance(found, type(expected)) and",
+        (f"{FILES}::test_a_truth_value_is_no_whole_number",),
+    ),
+    Fault(
+        "a limit at the length of the beginning is refused",
+        "tasks/options.py",
+        "if 0 < limit < start:",
+        "if 0 < limit <= start:",
+        ("tests/tasks/test_training.py::test_a_limit_at_the_beginning",),
+    ),
+    Fault(
+        "of several largest numbers the first is asked for",
+        "tasks/argmax_task.py",
+        "position = (numbers * length + torch.arange(length)).argmax(1)",
+        "position = numbers.argmax(1)",
+        (f"{GENERATORS}::test_argmax",),
+    ),
+    Fault(
+        "each vector is repeated by itself, not the sequence",
+        "tasks/repeat_copy_task.py",
+        "target[:, :-1, :width] = bits.repeat(1, repeats, 1)",
+        "target[:, :-1, :width] = bits.repeat_interleave(repeats, 1)",
+        (f"{GENERATORS}::test_repeat_copy",),
+    ),
+    Fault(
+        "keys that are drawn again may be there already",
+        "tasks/associative_recall_task.py",
+        "        while (again := _repeated(ranks)).any():\n",
+        "        if (again := _repeated(ranks)).any():\n",
+        (f"{GENERATORS}::test_many_keys",),
+    ),
+)
