@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from memcore.errors import allocated, check_tensor
+from memcore.errors import allocated, check_size, check_tensor
 
-__all__ = ["Cell", "DenseCell", "batched_zeros"]
+__all__ = ["Cell", "DenseCell", "DenseMemory", "batched_zeros"]
 
 State = TypeVar("State")
 
@@ -114,6 +115,57 @@ class DenseCell(ABC, Generic[State]):
         """The examples of ``state``, then those of ``before`` that come after them."""
         pairs = zip(_fields(state).values(), _fields(before).values(), strict=True)
         return type(state)(*(torch.cat([new, old[len(new) :]]) for new, old in pairs))
+
+
+@dataclass(frozen=True)
+class DenseMemory(DenseCell[State]):
+    """The cell of one of memcore's dense models, in compiled loops or under one ``vmap``.
+
+    Args:
+        nr_cells: N.
+        cell_size: W.
+        read_heads: R.
+    """
+
+    nr_cells: int
+    cell_size: int
+    read_heads: int
+
+    memory: ClassVar[Any]  # `memcore.dnc` or `memcore.dam`
+
+    def __post_init__(self) -> None:
+        for name in ("nr_cells", "cell_size", "read_heads"):
+            # Frozen: a field can be normalised in this way only.
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
+
+    @property
+    def interface_sizes(self) -> Mapping[str, int]:
+        """How many numbers each part of the interface vector takes, in order."""
+        return self.memory.interface_sizes(self.cell_size, self.read_heads)
+
+    @property
+    def read_size(self) -> int:
+        """Length of an example's read vectors."""
+        return self.read_heads * self.cell_size
+
+    def init_state(
+        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+    ) -> State:
+        """An empty memory for each example."""
+        state = self.memory.init_state(
+            self.nr_cells, self.cell_size, self.read_heads, dtype=dtype, device=device
+        )
+        return batched_zeros(state, batch_size)
+
+    def step(self, state: State, interface: Tensor, backend: str = "auto") -> tuple[Tensor, State]:
+        """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
+        # What reaches a cell was checked at the module's door.
+        reads, state = self.memory.batched_step_unchecked(state, interface, backend)
+        return reads.flatten(1), state
+
+    def trace(self, state: State, example: int) -> dict[str, Tensor]:
+        """The debug dictionary's row."""
+        return {name: value[example].flatten() for name, value in _fields(state).items()}
 
 
 def batched_zeros(state: State, batch_size: int) -> State:

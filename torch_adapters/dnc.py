@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor
 
 from memcore import dnc
-from memcore.errors import check_size
-from torch_adapters.cell import DenseCell, batched_zeros
+from torch_adapters.cell import DenseMemory
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
 
@@ -19,55 +17,18 @@ __all__ = ["DNC", "DNCCell"]
 
 
 @dataclass(frozen=True)
-class DNCCell(DenseCell[dnc.DNCState]):
-    """The DNC's memory, batched: `memcore.dnc` in compiled loops or under one ``vmap``."""
-
-    nr_cells: int
-    cell_size: int
-    read_heads: int
+class DNCCell(DenseMemory[dnc.DNCState]):
+    """The DNC's memory, batched: `memcore.dnc`."""
 
     kernel: ClassVar[str] = "DNC"
+    memory: ClassVar[Any] = dnc
     state_type: ClassVar[type[Any]] = dnc.DNCState
-
-    def __post_init__(self) -> None:
-        for name in ("nr_cells", "cell_size", "read_heads"):
-            # Frozen: a field can be normalised in this way only.
-            object.__setattr__(self, name, check_size(name, getattr(self, name)))
-
-    @property
-    def interface_sizes(self) -> Mapping[str, int]:
-        """How many numbers each part of the interface vector takes, in order."""
-        return dnc.interface_sizes(self.cell_size, self.read_heads)
-
-    @property
-    def read_size(self) -> int:
-        """Length of an example's read vectors."""
-        return self.read_heads * self.cell_size
-
-    def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
-    ) -> dnc.DNCState:
-        """An empty memory for each example."""
-        state = dnc.init_state(
-            self.nr_cells, self.cell_size, self.read_heads, dtype=dtype, device=device
-        )
-        return batched_zeros(state, batch_size)
-
-    def step(
-        self, state: dnc.DNCState, interface: Tensor, backend: str = "auto"
-    ) -> tuple[Tensor, dnc.DNCState]:
-        """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
-        # What reaches a cell was checked at the module's door.
-        reads, state = dnc.batched_step_unchecked(state, interface, backend)
-        return reads.flatten(1), state
 
     def trace(self, state: dnc.DNCState, example: int) -> dict[str, Tensor]:
         """The debug dictionary's row."""
         names = {"usage": "usage_vector", "link": "link_matrix"}
-        return {
-            names.get(name, name): value[example].flatten()
-            for name, value in state._asdict().items()
-        }
+        row = super().trace(state, example)
+        return {names.get(name, name): value for name, value in row.items()}
 
 
 class DNC(MemoryRNN):
@@ -135,25 +96,5 @@ class DNC(MemoryRNN):
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        options = RNNOptions(
-            input_size=input_size,
-            hidden_size=hidden_size,
-            rnn_type=rnn_type,
-            num_layers=num_layers,
-            num_hidden_layers=num_hidden_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            nonlinearity=nonlinearity,
-            gpu_id=gpu_id,
-            independent_linears=independent_linears,
-            share_memory=share_memory,
-            debug=debug,
-            clip=clip,
-            output_size=output_size,
-            device=device,
-            dtype=dtype,
-            backend=backend,
-        )
+        options = RNNOptions.among(locals())
         super().__init__(DNCCell(nr_cells, cell_size, read_heads), options)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from numbers import Real
+from typing import Any
 
 import torch
 
@@ -50,6 +52,11 @@ class RNNOptions:
     dtype: torch.dtype | None
     backend: str
 
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> RNNOptions:
+        """Those among the arguments of a module's constructor, its ``locals()``."""
+        return cls(**{field.name: arguments[field.name] for field in fields(cls)})
+
     def __post_init__(self) -> None:
         for name in ("input_size", "hidden_size", "num_layers", "num_hidden_layers"):
             setattr(self, name, check_size(name, getattr(self, name)))
@@ -75,7 +82,7 @@ class RNNOptions:
             warnings.warn(
                 f"dropout: {self.dropout:g} does nothing with num_hidden_layers=1, since it stands "
                 "between the layers of the controller",
-                stacklevel=4,
+                stacklevel=5,
             )
         if self.dtype is not None:
             if not isinstance(self.dtype, torch.dtype):

@@ -173,26 +173,6 @@ class SDNC(MemoryRNN):
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        options = RNNOptions(
-            input_size=input_size,
-            hidden_size=hidden_size,
-            rnn_type=rnn_type,
-            num_layers=num_layers,
-            num_hidden_layers=num_hidden_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            nonlinearity=nonlinearity,
-            gpu_id=gpu_id,
-            independent_linears=independent_linears,
-            share_memory=share_memory,
-            debug=debug,
-            clip=clip,
-            output_size=output_size,
-            device=device,
-            dtype=dtype,
-            backend=backend,
-        )
+        options = RNNOptions.among(locals())
         cell = SDNCCell(nr_cells, cell_size, read_heads, sparse_reads, temporal_reads, index)
         super().__init__(cell, options)
