@@ -170,7 +170,7 @@ def script(name: str, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+@pytest.mark.parametrize("how", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_processes_have_the_gradients_of_one(how: str) -> None:
     if not torch.distributed.is_available():
         pytest.skip("torch is built without distributed")

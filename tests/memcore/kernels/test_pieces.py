@@ -116,7 +116,8 @@ def test_usage(slots: int, heads: int) -> None:
     # A weight that rounding took above 1, with an open gate, is clamped.
     arguments[2][0, 0], arguments[3][0] = 1.5, 1.0
     before, written, read, gates = leaves(*arguments)
-    expected = memcore.usage(before, written, memcore.retention(gates, read))
+    kept = memcore.retention.unchecked(gates, read)
+    expected = memcore.usage(before, written, kept)
     # The gates stand somewhere in the interface.
     interface = np.concatenate([np.full(4, np.nan), gates.detach().numpy(), np.full(4, np.nan)])
     target, flat = np.full(wide, np.nan), [padded(x) for x in (before, written, read)]
