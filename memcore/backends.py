@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memcore.errors import FLOAT_DTYPES, MemcoreError, how_to_install, is_transformed
+from memcore.circumstances import is_transformed
+from memcore.errors import FLOAT_DTYPES, MemcoreError, how_to_install
 
 __all__ = [
     "BACKENDS",

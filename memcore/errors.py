@@ -16,13 +16,11 @@ from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints, runtime_ch
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 __all__ = ["MemcoreError"]
 
 FLOAT_DTYPES = (torch.float32, torch.float64)
 DISTRIBUTION = "torch-memcore"  # the name memcore belongs to another package
-FEW = 256  # numbers, of which Python finds the least sooner than torch
 
 Axes = tuple[str | int, ...]
 Parameters = ParamSpec("Parameters")
@@ -253,109 +251,3 @@ def check_tensor(
     ):
         if expected != actual:
             raise MemcoreError(f"{name}: expected {what} {expected}, got {actual}")
-
-
-def check_examples(name: str, examples: object, batch: int) -> list[int]:
-    """``examples`` as a list; raise unless it is an int64 tensor ``[b]`` of numbers in [0, B)."""
-    check_outside_transforms(name)
-    if not isinstance(examples, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(examples).__name__}")
-    check_layout(name, examples)
-    if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
-        raise MemcoreError(
-            f"{name}: expected a non-empty int64 tensor [b], got {examples.dtype} of shape "
-            f"{list(examples.shape)}"
-        )
-    chosen = examples.tolist()
-    if not all(0 <= example < batch for example in chosen):
-        raise MemcoreError(f"{name}: expected numbers in [0, {batch}), got {chosen}")
-    return chosen
-
-
-def check_flags(name: str, flags: object, batch: int) -> None:
-    """Raise unless ``flags`` is a bool tensor ``[B]``."""
-    check_outside_transforms(name)
-    if not isinstance(flags, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(flags).__name__}")
-    check_layout(name, flags)
-    if flags.dtype != torch.bool or flags.shape != (batch,):
-        raise MemcoreError(
-            f"{name}: expected a bool tensor [{batch}], got {flags.dtype} of shape "
-            f"{list(flags.shape)}"
-        )
-
-
-def is_transformed() -> bool:
-    """Whether a ``torch.func`` transform is active: ``vmap``, ``grad``, ``jvp`` or the like."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
-
-
-def is_wrapped(tensor: Tensor) -> bool:
-    """Whether it stands for others: in a ``torch.func`` transform, or a batch of gradients."""
-    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    wrapped = functorch.is_functorch_wrapped_tensor(tensor)
-    return wrapped or functorch.is_legacy_batchedtensor(tensor)
-
-
-def check_reverse_mode(name: str, instead: str) -> None:
-    """Raise under what a value that is edited in place cannot take part in.
-
-    Args:
-        name: the value or model.
-        instead: what can, a clause without a full stop.
-
-    Raises:
-        MemcoreError: forward-mode differentiation or a ``torch.func`` transform is active.
-    """
-    if forward_ad._current_level >= 0:
-        raise MemcoreError(
-            f"{name}: expected to be differentiated backward, got forward-mode differentiation "
-            f"(jvp, jacfwd); {instead}"
-        )
-    if is_transformed():
-        raise MemcoreError(_inside(name, instead))
-
-
-def check_outside_transforms(name: str) -> None:
-    """Raise where a ``torch.func`` transform is active, of which sparse values know nothing."""
-    if is_transformed():
-        raise MemcoreError(_inside(name, "what is sparse comes in batches of its own"))
-
-
-def _inside(name: str, instead: str) -> str:
-    return (
-        f"{name}: expected to be used outside of torch.func transforms, got one (grad, vmap or the "
-        f"like) that is active; {instead}"
-    )
-
-
-def has_numbers(tensor: Tensor) -> bool:
-    """Whether its numbers can be looked at: no transform, mode or compiler stands in between."""
-    return (
-        not torch.compiler.is_compiling()
-        and not is_transformed()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._has_storage(tensor)
-    )
-
-
-def check_slots(name: str, index: object, batch: int, slots: int) -> None:
-    """Raise unless ``index`` is an int tensor ``[B, J]`` of, on a CPU, slots in [0, N)."""
-    check_outside_transforms(name)
-    if not isinstance(index, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(index).__name__}")
-    check_layout(name, index)
-    if index.dim() != 2 or index.shape[0] != batch:
-        raise MemcoreError(f"{name}: expected shape [{batch}, J], got {list(index.shape)}")
-    if index.dtype not in (torch.int64, torch.int32):
-        raise MemcoreError(f"{name}: expected dtype int64 or int32, got {index.dtype}")
-    if index.is_cpu and index.numel():
-        if index.numel() < FEW and has_numbers(index):  # the sooner done in Python
-            chosen = index.flatten().tolist()
-            least, most = min(chosen), max(chosen)
-        else:
-            least, most = map(int, index.aminmax())
-        if least < 0 or most >= slots:
-            raise MemcoreError(
-                f"{name}: expected slots in [0, {slots}), got {least if least < 0 else most}"
-            )

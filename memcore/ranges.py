@@ -14,7 +14,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from memcore.errors import Checked, MemcoreError, has_numbers
+from memcore.circumstances import has_numbers
+from memcore.errors import Checked, MemcoreError
 
 __all__ = ["UNIT", "WEIGHTING", "in_range"]
 

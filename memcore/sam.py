@@ -16,13 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore import sparse_batched, sparse_state
+from memcore.circumstances import outside_of_graphs
 from memcore.errors import (
     MemcoreError,
     check_device,
     check_float_dtype,
     check_size,
 )
-from memcore.graphs import outside_of_graphs
 from memcore.index import Index, Mirror, check_choice, make_index
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore import sam, sparse_batched, sparse_state
+from memcore.circumstances import outside_of_graphs
 from memcore.errors import MemcoreError, check_size
-from memcore.graphs import outside_of_graphs
 from memcore.index import Index, Mirror
 from memcore.persistent.links import SparseLinks
 from memcore.persistent.recency import Recency

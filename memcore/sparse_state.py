@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from memcore.errors import MemcoreError, check_slots, check_tensor
+from memcore.errors import MemcoreError, check_tensor
 from memcore.index import Mirror, index_name, make_index
 from memcore.persistent.links import SparseLinks
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory
 from memcore.persistent.slot_state import SlotState
+from memcore.sparse_checks import check_slots
 
 __all__ = ["check_parts", "detach", "from_dict", "narrow", "select", "to_dict", "widen"]
 

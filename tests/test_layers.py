@@ -12,12 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lower ranks may not import higher ones; equal ranks may not import each other.
 RANKS = {
-    "memcore.errors": 0,
-    "memcore.graphs": 0,
+    "memcore.errors": -1,
     "memcore.trees": 0,
     "memcore.numerics": 1,
+    "memcore.circumstances": 0,
     "memcore.backends": 1,
     "memcore.ranges": 1,
+    "memcore.sparse_checks": 1,
     "memcore.access": 2,
     "memcore.allocation": 2,
     "memcore.content": 2,

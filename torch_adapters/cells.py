@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from memcore.errors import is_transformed
+from memcore.circumstances import is_transformed
 
 __all__ = ["CELLS", "GRUCell", "LSTMCell", "RNNCell", "cell_equations"]
 

@@ -16,8 +16,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, NUMBA, check_backend, log_reference
-from memcore.errors import check_reverse_mode, check_tensor
-from memcore.graphs import without_dynamo
+from memcore.circumstances import check_reverse_mode, is_transformed, without_dynamo
+from memcore.errors import check_tensor
 from torch_adapters.backend import Backend, choose, has_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell
@@ -335,9 +335,10 @@ class MemoryRNN(nn.Module):
         ended: list[Carried] = []
         traced = 0 if trace is None else steps.place_of(0)
         sizes = steps.batch_sizes
-        run = self._step if self._compiled_step is None else self._compiled_step
-        if trace is not None or torch.compiler.is_compiling():
-            run = self._step
+        run, compiled = self._step, self._compiled_step
+        # Compilers take no traces, are at work already, or fail under transforms.
+        if compiled and trace is None and not (torch.compiler.is_compiling() or is_transformed()):
+            run = compiled
         for input, size, start in zip(steps.rows.split(sizes), sizes, starts, strict=True):
             carried = self._next(size, start, carried, ended)
             watch = trace if size > traced else None

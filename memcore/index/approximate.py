@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from memcore.circumstances import outside_of_graphs
 from memcore.errors import check_size
-from memcore.graphs import outside_of_graphs
 from memcore.index.unwritten import Unwritten, finite_units, made
 from memcore.persistent.rows import RowMemory
 

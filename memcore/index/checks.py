@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memcore.errors import MemcoreError, check_outside_transforms
+from memcore.circumstances import check_outside_transforms
+from memcore.errors import MemcoreError
 
 __all__ = ["check_options", "check_search", "check_update"]
 

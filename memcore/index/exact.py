@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore.graphs import outside_of_graphs
+from memcore.circumstances import outside_of_graphs
 from memcore.index.checks import check_search, check_update
 from memcore.index.row_table import RowTable
 from memcore.index.unwritten import (

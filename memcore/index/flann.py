@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from memcore.circumstances import outside_of_graphs
 from memcore.errors import check_size
-from memcore.graphs import outside_of_graphs
 from memcore.index.approximate import ApproximateIndex
 from memcore.index.checks import check_search, check_update
 from memcore.index.flann_tree import Tree

@@ -15,15 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore.errors import (
-    MemcoreError,
-    check_device,
-    check_float_dtype,
-    check_size,
-    check_slots,
-    check_tensor,
-)
-from memcore.graphs import outside_of_graphs
+from memcore.circumstances import outside_of_graphs
+from memcore.errors import MemcoreError, check_device, check_float_dtype, check_size, check_tensor
 from memcore.persistent.buffers import Buffers
 from memcore.persistent.link_tables import (
     LinkWrite,
@@ -36,6 +29,7 @@ from memcore.persistent.link_tables import (
 )
 from memcore.persistent.slot_state import SlotState
 from memcore.persistent.versions import Version
+from memcore.sparse_checks import check_slots
 
 __all__ = ["Directional", "SparseLinks"]
 

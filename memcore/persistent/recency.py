@@ -11,16 +11,12 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from memcore.errors import (
-    MemcoreError,
-    check_device,
-    check_size,
-    check_slots,
-)
-from memcore.graphs import outside_of_graphs
+from memcore.circumstances import outside_of_graphs
+from memcore.errors import MemcoreError, check_device, check_size
 from memcore.persistent.buffers import Buffers, array, lazy_zeros
 from memcore.persistent.slot_state import SlotState
 from memcore.persistent.versions import Version
+from memcore.sparse_checks import check_slots
 
 __all__ = ["Recency"]
 

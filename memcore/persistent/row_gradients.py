@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memcore.errors import MemcoreError, check_reverse_mode, is_wrapped
+from memcore.circumstances import check_reverse_mode, is_wrapped
+from memcore.errors import MemcoreError
 
 __all__ = [
     "Line",

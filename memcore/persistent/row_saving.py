@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from memcore.circumstances import outside_of_graphs
 from memcore.errors import MemcoreError, check_floats
-from memcore.graphs import outside_of_graphs
 from memcore.persistent.row_views import RowViews, offsets_of, unwritten
 from memcore.persistent.versions import Version
 

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore.errors import MemcoreError, check_examples, check_size, check_slots
-from memcore.graphs import outside_of_graphs
+from memcore.circumstances import outside_of_graphs
+from memcore.errors import MemcoreError, check_size
 from memcore.persistent.buffers import Buffers, by_example, lazy_zeros
 from memcore.persistent.row_gradients import Line, record_begin, record_read
 from memcore.persistent.versions import Version
+from memcore.sparse_checks import check_examples, check_slots
 
 __all__ = ["RowViews", "offsets_of", "unwritten"]
 

@@ -9,16 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from memcore.circumstances import outside_of_graphs
 from memcore.errors import (
     MemcoreError,
     check_device,
-    check_flags,
     check_float_dtype,
     check_floats,
     check_layout,
     check_size,
 )
-from memcore.graphs import outside_of_graphs
 from memcore.persistent.buffers import Buffers
 from memcore.persistent.row_gradients import (
     Line,
@@ -29,6 +28,7 @@ from memcore.persistent.row_gradients import (
 from memcore.persistent.row_saving import SavableRows, first_of_each
 from memcore.persistent.row_views import offsets_of, unwritten
 from memcore.persistent.versions import Version
+from memcore.sparse_checks import check_flags
 
 __all__ = ["RowMemory", "SparseWrite"]
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from memcore.errors import MemcoreError, check_examples, check_flags, check_size
-from memcore.graphs import outside_of_graphs
+from memcore.circumstances import outside_of_graphs
+from memcore.errors import MemcoreError, check_size
 from memcore.persistent.buffers import Buffers, by_example
 from memcore.persistent.versions import Version
+from memcore.sparse_checks import check_examples, check_flags
 
 __all__ = ["SlotState"]
 

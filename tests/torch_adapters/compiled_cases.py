@@ -110,6 +110,23 @@ def test_module_compile_compiles_the_time_step_once() -> None:
     assert backend.graphs == compiled  # copies are without
 
 
+def test_a_module_that_was_compiled_takes_part_in_transforms() -> None:
+    """By the plain step, since compilers fail under them."""
+    module = build(DNC, backend="reference")
+    input, weights = batch(module, steps=2), dict(module.named_parameters())
+    wanted = gradients(module, module(input)[0])
+    module.compile(backend="eager")
+    module(input)
+
+    def loss(own: Any) -> Tensor:
+        return torch.func.functional_call(module, own, (input,))[0].square().sum()
+
+    close(torch.func.grad(loss)(weights).values(), wanted)
+    several = {name: torch.stack([value, value]) for name, value in weights.items()}
+    losses = torch.func.vmap(loss)(several)
+    close(losses, [loss(weights)] * 2)
+
+
 @sparse
 def test_module_compile_of_sparse_memories_changes_nothing(model: Any) -> None:
     module = build(model)

@@ -63,7 +63,7 @@ def test_a_long_sequence_at_constant_memory(model: Any, backend: str, count: int
             input = torch.randn(1, piece, module.input_size, generator=whole)
             output, hx = module(input, hx)
             held.append(resident())
-        assert output.isfinite().all()
+            assert output.isfinite().all()
         assert max(held) - held[4] < 24 * MIB, [bytes_ // MIB for bytes_ in held]
         # As one call, which needs room for what goes in and comes out.
         width = module.hidden_size + module.cell.read_size + module.input_size + module.output_size
@@ -118,8 +118,8 @@ def test_states_move_between_threads(model: Any, backend: str, count: int) -> No
     programs = [pieces(module, seed, count) for seed in range(6)]
     wanted = []
     for program in programs:
-        hx = None
-        for input in program:
+        output, hx = module(program[0])
+        for input in program[1:]:
             branch, _ = module(input, hx)
             output, hx = module(input, hx)
             assert torch.equal(branch, output)
@@ -180,7 +180,7 @@ def test_processes(model: Any, backend: str, start: str) -> None:
         return [output.detach(), *found]
 
     wanted = run()
-    context = torch.multiprocessing.get_context(start)
+    context: Any = torch.multiprocessing.get_context(start)
     answers = context.SimpleQueue()
     children = [
         context.Process(target=in_a_child, args=((module, hx, input), answers)) for _ in range(2)
