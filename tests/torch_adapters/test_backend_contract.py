@@ -671,26 +671,6 @@ def test_a_large_tape_is_reused_clean(model: Any) -> None:
     equal(results[0], results[2])
 
 
-@models
-def test_distributed_data_parallel(model: Any, tmp_path: Any) -> None:
-    module = build(model)
-    store = f"file://{tmp_path}/store"
-    torch.distributed.init_process_group("gloo", store, rank=0, world_size=1)
-    try:
-        parallel = nn.parallel.DistributedDataParallel(module)
-
-        def call() -> dict[str, Any]:
-            module.zero_grad()
-            output, _ = parallel(batch())
-            output.square().sum().backward()
-            return {name: value.grad for name, value in parameters(module).items()}
-
-        kernels = in_both(module, call)
-        assert all(value is not None and value.any() for value in kernels.values())
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 # Threads, other examples, time
 
 

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from torch import Tensor
 from load_cases import BACKENDS, trouble
 from memcore.backends import NUMBA
 from modules import batch, build, every_model, same
-from torch_adapters import SAM, SDNC, detach_state
+from scripts import script
+from torch_adapters import DAM, DNC, SAM, SDNC, detach_state
 
 MIB = 2**20
 
@@ -124,79 +124,35 @@ def test_states_move_between_threads(model: Any, backend: str, count: int) -> No
             output, hx = module(input, hx)
             assert torch.equal(branch, output)
         wanted.append((output, hx))
-    waiting: queue.Queue[Any] = queue.Queue()
-    for which in range(len(programs)):
-        waiting.put((which, 0, None))
+
+    def work(which: int, place: int, hx: Any) -> tuple[int, int, Tensor, Any]:
+        module(programs[which][place], hx)  # a branch, thrown away
+        return which, place + 1, *module(programs[which][place], hx)
+
     done: dict[int, Any] = {}
-
-    def work() -> None:
-        while len(done) < len(programs):
-            try:
-                which, place, hx = waiting.get(timeout=0.05)
-            except queue.Empty:
-                continue
-            module(programs[which][place], hx)  # a branch, thrown away
-            output, hx = module(programs[which][place], hx)
-            if place + 1 == count:
-                done[which] = output, hx
-            else:
-                waiting.put((which, place + 1, hx))
-
     with ThreadPoolExecutor(4) as pool:
-        for future in [pool.submit(work) for _ in range(4)]:
-            future.result(timeout=600)
+        running = {pool.submit(work, which, 0, None) for which in range(len(programs))}
+        while running:
+            ended, running = wait(running, timeout=600, return_when=FIRST_COMPLETED)
+            assert ended, "nothing ended in 600 s"
+            for which, place, output, hx in [future.result() for future in ended]:
+                if place == count:
+                    done[which] = output, hx
+                else:
+                    running.add(pool.submit(work, which, place, hx))
     for which, (output, hx) in enumerate(wanted):
         assert torch.equal(done[which][0], output)
         same(done[which][1], hx)
 
 
-def in_a_child(given: Any, answers: Any) -> None:
-    torch.set_num_threads(1)
-    module, hx, input = given
-    output, _ = module(input, hx)
-    gradients = torch.autograd.grad(
-        output.square().sum(), list(module.parameters()), allow_unused=True
-    )
-    arrays = [None if value is None else value.numpy() for value in (output.detach(), *gradients)]
-    answers.put(arrays)
-
-
-@every_model
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_processes(model: Any, backend: str, start: str) -> None:
-    """A module and a state, used before, go on in a child; and the parent goes on too."""
+def test_processes(start: str) -> None:
+    """A module and a state, used before, go on in children; and the parent goes on too."""
     if start not in torch.multiprocessing.get_all_start_methods():
         pytest.skip(f"there is no {start} here")
-    module = build(model, backend=backend)
-    _, hx = module(batch(module))
-    hx, input = detach_state(hx), batch(module, seed=7)
-
-    def run() -> list[Tensor | None]:
-        output, _ = module(input, hx)
-        loss = output.square().sum()
-        found = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
-        return [output.detach(), *found]
-
-    wanted = run()
-    context: Any = torch.multiprocessing.get_context(start)
-    answers = context.SimpleQueue()
-    children = [
-        context.Process(target=in_a_child, args=((module, hx, input), answers)) for _ in range(2)
-    ]
-    for child in children:
-        child.start()
-    for _ in children:
-        for one, other in zip(answers.get(), wanted, strict=True):
-            assert (one is None) == (other is None)
-            if other is not None:
-                assert (other.numpy() == one).all()
-    for child in children:
-        child.join(60)
-        assert child.exitcode == 0
-    for one, other in zip(run(), wanted, strict=True):
-        assert one is other or torch.equal(one, other)  # pyright: ignore
+    lines = script("children.py", start)
+    cases = [[model.__name__, backend] for model in (DNC, DAM, SAM, SDNC) for backend in BACKENDS]
+    assert lines == [{"case": case, "goes on": True} for case in cases]
 
 
 @every_model

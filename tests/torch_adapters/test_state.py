@@ -6,7 +6,6 @@ import copy
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,28 +108,6 @@ def test_selected_state(chosen: Any, model: Any) -> None:
     same(output, expected[[2, 0, 0]], **CLOSE)
     mask = torch.tensor([True, False, True])
     same(select_state(hx, mask), select_state(hx, [0, 2]))
-
-
-@pytest.mark.filterwarnings("ignore:.*barrier.*using the device:UserWarning")
-@every_model
-def test_distributed_data_parallel(tmp_path: Path, model: Any) -> None:
-    module, alone = build(model), build(model)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
-    )
-    try:
-        parallel = torch.nn.parallel.DistributedDataParallel(module)
-        output, hx = parallel(batch(module))
-        output, _ = parallel(batch(module, seed=2), hx)
-        output.square().sum().backward()
-    finally:
-        torch.distributed.destroy_process_group()
-    _, hx = alone(batch(alone))
-    expected, _ = alone(batch(alone, seed=2), hx)
-    expected.square().sum().backward()
-    same(output, expected)
-    for one, other in zip(module.parameters(), alone.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, **CLOSE)
 
 
 @every_model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from memcore import MemcoreError
 from memcore.backends import NUMBA
 from modules import CLOSE, batch, build, close, every_model, gradients
+from scripts import script
 from torch_adapters import DAM, DNC, SAM, SDNC
 
 HERE = Path(__file__).parent
@@ -162,16 +162,7 @@ def test_activation_checkpointing(model: Any, backend: str) -> None:
 # Several processes, other devices: scripts of their own
 
 
-def script(name: str, *arguments: str) -> list[dict[str, Any]]:
-    """What each line of its output says, as JSON."""
-    command = [sys.executable, str(HERE / name), *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+@pytest.mark.parametrize("how", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_processes_have_the_gradients_of_one(how: str) -> None:
     if not torch.distributed.is_available():
         pytest.skip("torch is built without distributed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -30,30 +31,36 @@ def run(rank: int, how: str, meeting: str) -> None:
     # Of FSDP, about outputs that are views, as those of torch's own recurrent modules are.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     for model in (DNC, DAM, SAM, SDNC):
-        alone, together = build(model), build(model)
-        if how == "ddp":
-            shared: Any = nn.parallel.DistributedDataParallel(together)
-        else:
-            shared = fully_shard(together, mesh=init_device_mesh("cpu", (PROCESSES,)))
-        chosen: list[str] = []
-        together.register_forward_pre_hook(partial(note_backend, chosen))
-        input = batch(alone, 2 * PROCESSES)
-        train(alone, input)
-        train(shared, input[2 * rank : 2 * rank + 2])
-        wanted = [whole(parameter.grad) for parameter in alone.parameters()]
-        found = [whole(parameter.grad) for parameter in together.parameters()]
-        differences = [
-            float((one - other).abs().max()) for one, other in zip(found, wanted, strict=True)
-        ]
+        line = compare(model, rank, how)
         if rank == 0:
-            line = {
-                "model": model.__name__,
-                "backend": chosen[-1],
-                "difference": max(differences),
-                "largest": max(float(gradient.abs().max()) for gradient in wanted),
-            }
             print(json.dumps(line), flush=True)
+    # One that is left to DDP alone ends under Python's lock, and waits for threads that want it.
+    gc.collect()
     distributed.destroy_process_group()
+
+
+def compare(model: Any, rank: int, how: str) -> dict[str, Any]:
+    alone, together = build(model), build(model)
+    if how == "ddp":
+        shared: Any = nn.parallel.DistributedDataParallel(together)
+    else:
+        shared = fully_shard(together, mesh=init_device_mesh("cpu", (PROCESSES,)))
+    chosen: list[str] = []
+    together.register_forward_pre_hook(partial(note_backend, chosen))
+    input = batch(alone, 2 * PROCESSES)
+    train(alone, input)
+    train(shared, input[2 * rank : 2 * rank + 2])
+    wanted = [whole(parameter.grad) for parameter in alone.parameters()]
+    found = [whole(parameter.grad) for parameter in together.parameters()]
+    differences = [
+        float((one - other).abs().max()) for one, other in zip(found, wanted, strict=True)
+    ]
+    return {
+        "model": model.__name__,
+        "backend": chosen[-1],
+        "difference": max(differences),
+        "largest": max(float(gradient.abs().max()) for gradient in wanted),
+    }
 
 
 def note_backend(chosen: list[str], module: Any, given: tuple[Any, ...]) -> None:
