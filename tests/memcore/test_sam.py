@@ -72,7 +72,7 @@ def roll_oracle(
 @sizes
 @pytest.mark.parametrize("scale", [0.3, 2.0, 8.0])
 def test_outputs_equal_the_oracle(shape: tuple[int, ...], scale: float) -> None:
-    for seed in range(4):
+    for seed in range(2):
         vectors = draw(shape, 3, seed, scale)
         reads, state = roll(vectors, shape, begin(shape, 3))
         for example in range(3):

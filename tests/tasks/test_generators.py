@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -245,16 +245,16 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:6]))
-def test_command_lines(command: str, tmp_path: Path) -> None:
+def test_command_lines(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     script, *arguments = command.split()
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(TASKS / script), *arguments]  # noqa: RUF005
-        + ["-iterations", "2", "-checkpoint_dir", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "by length" in done.stdout
+    arguments += ["-iterations", "2", "-checkpoint_dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [str(TASKS / script), *arguments])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    assert "by length" in capsys.readouterr().out
     assert list(tmp_path.glob("*.pt"))
     assert list(tmp_path.glob("*.png"))
