@@ -23,6 +23,7 @@ OPTIONS = (
 ).split()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_killed_and_resumed(tmp_path: Path) -> None:
     options = [*OPTIONS, "-iterations", "150"]

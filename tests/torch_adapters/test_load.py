@@ -37,7 +37,7 @@ def resident() -> int:
     return int(line.split()[1]) * 1024
 
 
-@sized(12, 10_000)
+@sized(8, 10_000)
 def test_draws_of_everything(count: int) -> None:
     """No value that is not finite, no exception where options are right, no input changed."""
     wrong, refused = [], 0

@@ -26,8 +26,7 @@ rnn_types = pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn"])
 
 
 @pytest.mark.parametrize(
-    "cases",
-    ["not inductor and not export", "export", pytest.param("inductor", marks=pytest.mark.slow)],
+    "cases", ["not inductor", pytest.param("inductor", marks=pytest.mark.slow)]
 )
 def test_compiling_and_exporting(cases: str) -> None:
     options = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-q"]
