@@ -5,12 +5,13 @@ What is edited in place takes no part in transforms, and `torch.compile` breaks 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from memcore.errors import MemcoreError
@@ -18,6 +19,7 @@ from memcore.errors import MemcoreError
 __all__ = [
     "check_outside_transforms",
     "check_reverse_mode",
+    "has_dynamo",
     "has_numbers",
     "is_transformed",
     "is_wrapped",
@@ -75,13 +77,20 @@ def _inside(name: str, instead: str) -> str:
 
 
 def has_numbers(tensor: Tensor) -> bool:
-    """Whether its numbers can be looked at: no transform, mode or compiler stands in between."""
+    """Whether its numbers can be looked at: no subclass, transform, mode or compiler is between."""
     return (
-        not torch.compiler.is_compiling()
+        type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # pyright: ignore
         and not is_transformed()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._has_storage(tensor)
     )
+
+
+def has_dynamo() -> bool:
+    """Whether `torch.compile` was used in this process, or at least its compiler loaded."""
+    return "torch._dynamo" in sys.modules
 
 
 def without_dynamo(function: Function) -> Function:

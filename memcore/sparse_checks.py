@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from memcore.circumstances import check_outside_transforms, has_numbers
 from memcore.errors import MemcoreError, check_layout
 
-__all__ = ["check_examples", "check_flags", "check_slots"]
+__all__ = ["check_examples", "check_flags", "check_narrowed", "check_slots"]
 
 FEW = 256  # numbers, of which Python finds the least sooner than torch
 
@@ -40,6 +42,18 @@ def check_flags(name: str, flags: object, batch: int) -> None:
         raise MemcoreError(
             f"{name}: expected a bool tensor [{batch}], got {flags.dtype} of shape "
             f"{list(flags.shape)}"
+        )
+
+
+def check_narrowed(name: str, value: Any, before: Any) -> None:
+    """Raise unless ``value`` may be what became of some examples of ``before``."""
+    kind = type(value).__name__
+    if type(before) is not type(value):
+        raise TypeError(f"{name}: expected a {kind}, got {type(before).__name__}")
+    if before._version.origin is not value._version.origin:
+        raise MemcoreError(
+            f"{name}: expected the {kind} that this was narrowed from, got another, which began by "
+            "itself"
         )
 
 

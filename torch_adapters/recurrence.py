@@ -16,7 +16,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, NUMBA, check_backend, log_reference
-from memcore.circumstances import check_reverse_mode, is_transformed, without_dynamo
+from memcore.circumstances import (
+    check_reverse_mode,
+    has_dynamo,
+    is_transformed,
+    without_dynamo,
+)
 from memcore.errors import check_tensor
 from torch_adapters.backend import Backend, choose, has_kernels
 from torch_adapters.carried import Carried
@@ -131,7 +136,9 @@ class MemoryRNN(nn.Module):
                 module or batch size, or a debug trace over 1 GiB.
         """
         given = (input, hx, reset_experience, pass_through_memory, episode_start)
-        if torch.compiler.is_compiling() and self._leaves_the_graph():
+        # Not only while this is traced: a call that Dynamo failed to trace it leaves out from then
+        # on, and traces what that calls.
+        if has_dynamo() and self._leaves_the_graph():
             return self._outside_of_the_graph(*given)
         return self._forward(*given)
 

@@ -18,7 +18,7 @@ from memcore.errors import MemcoreError, check_size
 from memcore.persistent.buffers import Buffers, by_example, lazy_zeros
 from memcore.persistent.row_gradients import Line, record_begin, record_read
 from memcore.persistent.versions import Version
-from memcore.sparse_checks import check_examples, check_slots
+from memcore.sparse_checks import check_examples, check_narrowed, check_slots
 
 __all__ = ["RowViews", "offsets_of", "unwritten"]
 
@@ -195,7 +195,12 @@ class RowViews:
 
         Args:
             before: the memory that was narrowed and, by writes only, became this one.
+
+        Raises:
+            TypeError: ``before`` is not a RowMemory.
+            MemcoreError: this is no part of it.
         """
+        check_narrowed("before", self, before)
         wide = self._replace(
             shape=before.shape, _examples=before._examples, _offsets=before._offsets
         )

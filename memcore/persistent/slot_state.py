@@ -15,7 +15,7 @@ from memcore.circumstances import outside_of_graphs
 from memcore.errors import MemcoreError, check_size
 from memcore.persistent.buffers import Buffers, by_example
 from memcore.persistent.versions import Version
-from memcore.sparse_checks import check_examples, check_flags
+from memcore.sparse_checks import check_examples, check_flags, check_narrowed
 
 __all__ = ["SlotState"]
 
@@ -137,7 +137,13 @@ class SlotState:
 
     @outside_of_graphs
     def widen(self: Own, before: Own) -> Own:
-        """Undo `narrow`: all examples of ``before``, those left out as they were."""
+        """Undo `narrow`: all examples of ``before``, those left out as they were.
+
+        Raises:
+            TypeError: ``before`` is of another type.
+            MemcoreError: this is no part of it.
+        """
+        check_narrowed("before", self, before)
         pairs = zip(self._carried, before._carried, strict=True)
         carried = tuple(torch.cat([new, old[self.batch :]]) for new, old in pairs)
         return self._replace(_carried=carried)._place(before._offsets)

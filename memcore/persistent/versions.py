@@ -44,9 +44,10 @@ class Version:
         edited: flat rows that differ from what ``begin`` makes.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_node", "rows")
+    __slots__ = ("__weakref__", "_lock", "_node", "origin", "rows")
 
     rows: int  # of each buffer
+    origin: object  # the same of all that began as one, copies too: what stands where
 
     def __init__(
         self,
@@ -55,11 +56,13 @@ class Version:
         edited: Tensor | None = None,
     ) -> None:
         store = _Store(buffers, begin, edited)
-        self._own(_Node(store), threading.RLock(), buffers[0].shape[0])
+        self._own(_Node(store), threading.RLock(), buffers[0].shape[0], object())
 
-    def _own(self, node: _Node, lock: AbstractContextManager[Any], rows: int) -> Version:
+    def _own(
+        self, node: _Node, lock: AbstractContextManager[Any], rows: int, origin: object
+    ) -> Version:
         # All versions that share history share the lock.
-        self._node, self._lock, self.rows = node, lock, rows
+        self._node, self._lock, self.rows, self.origin = node, lock, rows, origin
         node.holder = weakref.ref(self)
         return self
 
@@ -95,7 +98,7 @@ class Version:
         """An equal version with buffers and a history of its own."""
         with self._lock:
             copied = _Node(self._newest().copy())
-        return Version.__new__(Version)._own(copied, threading.RLock(), self.rows)
+        return Version.__new__(Version)._own(copied, threading.RLock(), self.rows, self.origin)
 
     def edited(self) -> Tensor | None:
         """Rows ``[n]``, ascending, of which all that differ from the beginning are some.
@@ -191,7 +194,7 @@ def _succeed(versions: Sequence[Version], edited: Sequence[Edited]) -> list[Vers
     nodes = [version._node for version in versions]
     newer = [_Node(node.owned()) for node in nodes]
     made = [
-        Version.__new__(Version)._own(node, version._lock, version.rows)
+        Version.__new__(Version)._own(node, version._lock, version.rows, version.origin)
         for node, version in zip(newer, versions, strict=True)
     ]
     for node, successor, (rows, lost) in zip(nodes, newer, edited, strict=True):

@@ -13,6 +13,26 @@ LARGEST = f"{PERSISTENT}/test_links.py::test_the_largest_are_kept"
 
 FAULTS = (
     Fault(
+        "what became of another memory is widened by this one",
+        "memcore/sparse_checks.py",
+        "if before._version.origin is not value._version.origin:",
+        "if False:",
+        (
+            f"{PERSISTENT}/test_rows.py::test_what_was_not_narrowed_is_not_widened",
+            f"{PERSISTENT}/test_recency.py::test_what_was_not_narrowed_is_not_widened",
+        ),
+    ),
+    Fault(
+        "a copy of a version forgets what it began as",
+        "memcore/persistent/versions.py",
+        "_own(copied, threading.RLock(), self.rows, self.origin)",
+        "_own(copied, threading.RLock(), self.rows, object())",
+        (
+            f"{PERSISTENT}/test_rows.py"
+            "::test_a_part_is_widened_though_the_buffers_were_copied_on_the_way",
+        ),
+    ),
+    Fault(
         "buffers copied in inference mode cannot be edited outside it",
         "memcore/persistent/versions.py",
         "with torch.inference_mode(False), torch.no_grad():",

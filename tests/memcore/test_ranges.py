@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import memcore
 from memcore import MemcoreError
@@ -127,6 +128,12 @@ def test_what_is_out_of_range(name: str, argument: str, expected: str) -> None:
     torch.func.vmap(call)(torch.stack([right, right + 9]))
     on_meta = {name: value.to("meta") for name, value in given.items()}
     operation(**{**on_meta, argument: (right + 9).to("meta")})
+
+
+def test_a_tensor_without_numbers_is_not_looked_at() -> None:
+    """Outside of its mode too, and where a graph is traced."""
+    fake = FakeTensorMode().from_tensor(half(N))
+    assert memcore.usage(fake, fake, fake).shape == (N,)
 
 
 def test_positional_arguments_too() -> None:

@@ -138,6 +138,22 @@ def test_module_compile_of_sparse_memories_changes_nothing(model: Any) -> None:
         same(own_hx, hx)
 
 
+@sparse
+@pytest.mark.parametrize("around", [False, True])
+def test_a_refused_transform_leaves_a_compiled_module_as_it_was(model: Any, around: bool) -> None:
+    """Dynamo leaves out a frame that it failed to trace, and then traces what that calls."""
+    module = build(model)
+    input = batch(module)
+    output, _ = module(input)
+    run: Any = torch.compile(module, backend="eager") if around else module
+    if not around:
+        module.compile(backend="eager")
+    for transform in (torch.func.jvp, torch.func.jvp):
+        with pytest.raises(MemcoreError, match="expected to be differentiated backward"):
+            transform(lambda x: run(x)[0], (input,), (input,))
+        assert torch.equal(run(input)[0], output)
+
+
 @pytest.mark.parametrize(
     ("model", "backend"),
     [

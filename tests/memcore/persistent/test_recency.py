@@ -150,3 +150,10 @@ def test_bad_input() -> None:
     with pytest.raises(MemcoreError, match="count: expected 1 to 2, got 3"):
         recency.narrow(3)
     assert recency.least().tolist() == [0, 0]
+
+
+def test_what_was_not_narrowed_is_not_widened() -> None:
+    with pytest.raises(MemcoreError, match="before: expected the Recency that this was narrowed"):
+        Recency(3, 5).narrow(2).widen(Recency(3, 5))
+    with pytest.raises(TypeError, match="before"):
+        Recency(3, 5).narrow(2).widen(5)  # pyright: ignore

@@ -269,3 +269,32 @@ def test_a_copy_made_in_inference_mode_goes_on_outside(dense: bool) -> None:
         after.to_tensor().sum().backward()
         assert add.grad is not None
     torch.testing.assert_close(copies[0].to_tensor(), plain, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "error"),
+    [
+        (
+            lambda memory: memory.select(torch.tensor([1, 1, 0])),
+            lambda memory: memory,
+            MemcoreError,
+        ),
+        (lambda memory: memory.narrow(1), lambda _: zeros(), MemcoreError),
+        (lambda memory: memory.narrow(1), lambda _: 5, TypeError),
+        (lambda memory: memory.narrow(1), lambda memory: memory.to_tensor(), TypeError),
+    ],
+)
+def test_what_was_not_narrowed_is_not_widened(part: Any, before: Any, error: Any) -> None:
+    memory = zeros().write(some_write(0))
+    plain = memory.to_tensor()
+    with pytest.raises(error, match="before"):
+        part(memory).widen(before(memory))
+    assert torch.equal(memory.to_tensor(), plain)
+
+
+def test_a_part_is_widened_though_the_buffers_were_copied_on_the_way() -> None:
+    """Two memories of one history, edited together, get buffers each; what stands where stays."""
+    memory = zeros().write(some_write(0))
+    part = memory.narrow(1)
+    copied = part._replace(_version=part._version.copy())
+    assert torch.equal(copied.widen(memory).to_tensor(), memory.to_tensor())
