@@ -32,6 +32,8 @@ def check(which: int, module: Any, hx: Any, input: Tensor, wanted: list[Tensor])
 
 
 if __name__ == "__main__":
+    # Else a spawned child is handed the file of a storage once for each of its views, and refuses.
+    torch.multiprocessing.set_sharing_strategy("file_system")
     for model in (DNC, DAM, SAM, SDNC):
         for backend in BACKENDS:
             module = build(model, backend=backend)
