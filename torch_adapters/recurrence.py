@@ -35,6 +35,8 @@ from torch_adapters.sequence import Steps, join, split, split_flags
 
 __all__ = ["MemoryRNN"]
 
+STEPS_WITHOUT_GRADIENT = 1024  # of a segment, at the most
+
 
 class MemoryRNN(nn.Module):
     """A recurrent controller around an external memory; the base of `DNC` and the others.
@@ -318,7 +320,9 @@ class MemoryRNN(nn.Module):
         rows: list[Tensor] = []
         ended: list[Carried] = []
         begin = 0
-        for count, size, start in _segments(steps.batch_sizes, starts):
+        # A segment notes all its steps for backward: without that it takes the fewer at a time.
+        most = len(starts) if torch.is_grad_enabled() else STEPS_WITHOUT_GRADIENT
+        for count, size, start in _segments(steps.batch_sizes, starts, most):
             carried = self._next(size, start, carried, ended)
             inputs = steps.rows[begin : begin + count * size].view(count, size, -1)
             own, carried = run_segment(self, inputs, carried, weights)
@@ -413,12 +417,13 @@ class MemoryRNN(nn.Module):
 
 
 def _segments(
-    sizes: tuple[int, ...], starts: list[Tensor | None]
+    sizes: tuple[int, ...], starts: list[Tensor | None], most: int
 ) -> Iterator[tuple[int, int, Tensor | None]]:
     """How many steps, of how many examples, and which of these begin anew before the first."""
     begin = 0
     for step in range(1, len(sizes) + 1):
-        if step == len(sizes) or sizes[step] != sizes[begin] or starts[step] is not None:
+        full = step - begin == most
+        if step == len(sizes) or full or sizes[step] != sizes[begin] or starts[step] is not None:
             yield step - begin, sizes[begin], starts[begin]
             begin = step
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
 from modules import CLOSE, X, batch, build, every_model, leaves, same, variants
-from torch_adapters import (
-    select_state,
-)
+from torch_adapters import detach_state, recurrence, select_state
 
 
 @variants
@@ -166,3 +165,32 @@ def test_examples_do_not_see_each_other(model: Any) -> None:
         alone, state = module(input[[index]])
         same(alone, output[[index]], **CLOSE)
         same(state, select_state(hx, [index]), **CLOSE)
+
+
+@every_model
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("rnn_type", ["lstm", "gru"])
+def test_without_gradients_a_long_call_is_cut_and_the_same(
+    model: Any, packed: bool, rnn_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: outputs, the state, and what dropout draws."""
+    module = build(model, rnn_type=rnn_type, num_hidden_layers=2, dropout=0.3)
+    input: Any = batch(module, size=3, steps=11)
+    if packed:
+        input = pack_sequence([input[0], input[1, :7], input[2, :2]])
+
+    def run() -> tuple[Tensor, Any]:
+        torch.manual_seed(2)
+        output, hx = module(input)
+        return output.data.detach(), detach_state(hx)
+
+    with torch.no_grad():
+        whole = run()
+        for most in (1, 3, 4):
+            monkeypatch.setattr(recurrence, "STEPS_WITHOUT_GRADIENT", most)
+            output, hx = run()
+            assert torch.equal(output, whole[0])
+            same(hx, whole[1])
+    output, hx = run()
+    assert torch.equal(output, whole[0])
+    same(hx, whole[1])
