@@ -28,7 +28,7 @@ OPTIONS = (
 def test_killed_and_resumed(tmp_path: Path) -> None:
     options = [*OPTIONS, "-iterations", "150"]
     main(CopyTask(), "", [*options, "-checkpoint_dir", str(tmp_path / "whole")])
-    left = kill_and_resume(tmp_path / "killed", options, kills=2, apart=6, seed=0)
+    left = kill_and_resume(tmp_path / "killed", options, kills=3, apart=6, seed=0)
     main(CopyTask(), "", resumed(tmp_path / "killed", options))
     assert left == sorted(left)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
