@@ -13,7 +13,13 @@ from memcore.errors import checked
 from memcore.numerics import exclusive_cumulative_product
 from memcore.ranges import UNIT, WEIGHTING, in_range
 
-__all__ = ["allocation_weighting", "retention", "usage"]
+__all__ = [
+    "allocation_weighting",
+    "allocation_weightings",
+    "combined_write_weighting",
+    "retention",
+    "usage",
+]
 
 
 @in_range(free_gates=UNIT, read_weights=WEIGHTING)
@@ -43,7 +49,7 @@ def retention(
     return reduce(mul, kept.unbind(0))
 
 
-@in_range(previous=UNIT, write_weights=WEIGHTING, retention=UNIT)
+@in_range(previous=UNIT, write_weights=UNIT, retention=UNIT)
 @checked
 def usage(
     previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"], retention: Float[Tensor, "N"]
@@ -54,7 +60,8 @@ def usage(
 
     Args:
         previous: ``[N]``, the usage of the step before, in [0, 1].
-        write_weights: ``[N]``, the write weighting of the step before, on the sub-simplex.
+        write_weights: ``[N]``, the write weighting of the step before, in [0, 1]; of several
+            heads their `combined_write_weighting`.
         retention: ``[N]``, in [0, 1], as `retention` gives it.
 
     Returns:
@@ -91,3 +98,62 @@ def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     weights = (1 - ascending) * exclusive_cumulative_product(ascending)
     # Not scatter, under vmap of which torch.export takes the size of the batch for a constant.
     return torch.zeros_like(weights).index_put((order,), weights)
+
+
+@in_range(usage=UNIT, allocation_gates=UNIT, write_gates=UNIT)
+@checked
+def allocation_weightings(
+    usage: Float[Tensor, "N"],
+    allocation_gates: Float[Tensor, "H"],
+    write_gates: Float[Tensor, "H"],
+) -> Float[Tensor, "H N"]:
+    """Allocation weightings of several write heads, one head after the other.
+
+    ``a_h`` is the `allocation_weighting` of a usage ``u_h``, where ``u_1 = u`` and
+    ``u_{h+1} = u_h + (1 − u_h) g^a_h g^w_h a_h``: what one head is about to take, the next one does
+    not. google-deepmind/dnc, ``Freeness.write_allocation_weights``.
+
+    Args:
+        usage: ``[N]``, in [0, 1].
+        allocation_gates: ``[H]``, in [0, 1].
+        write_gates: ``[H]``, in [0, 1].
+
+    Returns:
+        ``[H, N]``, each row as that of `allocation_weighting`.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
+
+    >>> allocation_weightings(torch.zeros(3), torch.ones(2), torch.ones(2))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
+    weightings = []
+    for gate in (allocation_gates * write_gates).unbind(0):
+        weights = allocation_weighting.unchecked(usage)
+        # What the logarithm of a usage of 0 leaves would give the highest slot to the next head.
+        left = weights.detach()
+        weights = weights - left.where(left < 2 * torch.finfo(left.dtype).tiny ** 0.5, 0)
+        weightings.append(weights)
+        usage = usage + (1 - usage) * gate * weights
+    return torch.stack(weightings)
+
+
+@in_range(write_weights=WEIGHTING)
+@checked
+def combined_write_weighting(write_weights: Float[Tensor, "H N"]) -> Float[Tensor, "N"]:
+    """How much each slot was written by any of several heads, ``1 − Π_h (1 − w_h)``.
+
+    In place of one head's write weighting in `usage`. google-deepmind/dnc, ``Freeness``.
+
+    Args:
+        write_weights: ``[H, N]``, each on the sub-simplex.
+
+    Returns:
+        ``[N]``, in [0, 1]; its sum can exceed 1.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
+    """
+    spared = (1 - write_weights).clamp(min=0)
+    return 1 - reduce(mul, spared.unbind(0))

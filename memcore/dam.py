@@ -18,8 +18,9 @@ from torch import Tensor
 
 from memcore.access import read
 from memcore.batched import BatchedModel
-from memcore.content import content_weighting
+from memcore.content import content_weighting, masked_content_weighting
 from memcore.errors import allocated, check_device, check_float_dtype, check_size, checked
+from memcore.options import PLAIN_SAM, SAMOptions
 from memcore.sam_interface import (
     SAMInterface,
     interface_size,
@@ -124,9 +125,13 @@ def step(state: DAMState, interface: SAMInterface) -> tuple[Float[Tensor, "R W"]
     write_weights = alpha * (gamma * recent + (1 - gamma) * is_least)
     kept = torch.where(is_least[:, None], 0.0, state.memory)
     memory = kept + write_weights[:, None] * interface.write_vector
-    read_weights = content_weighting.unchecked(
-        memory, interface.read_keys, interface.read_strengths
-    )
+    if isinstance(interface.read_masks, Tensor):
+        told = interface.read_keys, interface.read_strengths, interface.read_masks
+        read_weights = masked_content_weighting.unchecked(memory, *told)
+    else:
+        read_weights = content_weighting.unchecked(
+            memory, interface.read_keys, interface.read_strengths
+        )
     accessed = write_weights.detach() + read_weights.detach().sum(0)
     return read.unchecked(memory, read_weights), DAMState(
         memory=memory,
@@ -137,16 +142,21 @@ def step(state: DAMState, interface: SAMInterface) -> tuple[Float[Tensor, "R W"]
 
 
 def _from_vector(
-    state: DAMState, vector: Tensor, word_size: int, read_heads: int
+    state: DAMState, vector: Tensor, word_size: int, read_heads: int, options: SAMOptions
 ) -> tuple[Tensor, DAMState]:
-    return step.unchecked(state, parse_interface.unchecked(vector, word_size, read_heads))
+    interface = parse_interface.unchecked(vector, word_size, read_heads, options=options)
+    return step.unchecked(state, interface)
 
 
-_model = BatchedModel("DAM", DAMState, _from_vector, interface_size)
+_model = BatchedModel("DAM", DAMState, SAMOptions, _from_vector, interface_size)
 
 
 def batched_step(
-    state: DAMState, vectors: Float[Tensor, "B interface"], *, backend: str = "auto"
+    state: DAMState,
+    vectors: Float[Tensor, "B interface"],
+    *,
+    options: SAMOptions = PLAIN_SAM,
+    backend: str = "auto",
 ) -> tuple[Float[Tensor, "B R W"], DAMState]:
     """`parse_interface` and `step` for a batch, by compiled loops where they apply.
 
@@ -156,7 +166,8 @@ def batched_step(
     Args:
         state: as `init_state` gives it with the batch in front of each field, or from an earlier
             step; not changed.
-        vectors: ``[B, R·W + R + W + 2]``, unbounded.
+        vectors: ``[B, I]`` with I as `interface_size` gives it, unbounded.
+        options: of content addressing.
         backend: ``'numba'``: compiled loops on the CPU, or an error that says why not;
             ``'reference'``: torch's operations; ``'auto'``: the former where they apply.
 
@@ -168,12 +179,12 @@ def batched_step(
         MemcoreError: a field or the vectors of the wrong shape, dtype or device; an unknown
             backend; ``'numba'`` with what the kernels do not take.
     """
-    _model.check(state, vectors, backend)
-    return _model.step(state, vectors, backend)
+    _model.check(state, vectors, options, backend)
+    return _model.step(state, vectors, options, backend)
 
 
 def batched_step_unchecked(
-    state: DAMState, vectors: Tensor, backend: str
+    state: DAMState, vectors: Tensor, options: SAMOptions, backend: str
 ) -> tuple[Tensor, DAMState]:
     """`batched_step` of what was checked already."""
-    return _model.step(state, vectors, backend)
+    return _model.step(state, vectors, options, backend)

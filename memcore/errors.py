@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from math import prod
 from numbers import Integral
-from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints, runtime_checkable
+from types import UnionType
+from typing import Any, ParamSpec, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -51,8 +52,10 @@ def checked(function: Callable[Parameters, Result]) -> Checked[Parameters, Resul
 
     In ``Float[Tensor, "N W"]`` an axis name must mean the same size in all arguments, and a
     number means itself; no axis may be empty. Batch axes, ``"*batch N W"``, are for the unchecked
-    form alone: a call takes one example. All tensors must be float32 or all float64, on
-    one device. An argument annotated as a named tuple must be one, and its fields are checked.
+    form alone: a call takes one example. Another axis with a star may be missing, then in all
+    arguments that have it. All tensors must be float32 or all float64, on one device. An argument
+    annotated as a named tuple must be one, and its fields are checked; one that may be ``()`` is
+    looked at where it is not.
     ``function.unchecked`` is the function itself, for callers that have checked already.
     """
     hints = get_type_hints(function)
@@ -75,7 +78,9 @@ def checked(function: Callable[Parameters, Result]) -> Checked[Parameters, Resul
             if not isinstance(value, kind):
                 raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
             for field, axes in fields.items():
-                yield f"{name}.{field}", getattr(value, field), axes
+                part: Any = getattr(value, field)
+                if not (_is_nothing(part) and field in kind._field_defaults):
+                    yield f"{name}.{field}", part, axes
 
     @wraps(function)
     def check_then_call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -87,14 +92,24 @@ def checked(function: Callable[Parameters, Result]) -> Checked[Parameters, Resul
     return check_then_call  # pyright: ignore[reportReturnType]
 
 
+def _is_nothing(part: object) -> bool:
+    """Whether a field is ``()``, an option that is left out."""
+    return isinstance(part, tuple) and not part
+
+
 def _shapes(hints: Mapping[str, Any]) -> dict[str, Axes]:
+    # Of a tensor that may be left out, Float[Tensor, "N"] | tuple[()], the first.
+    first = {
+        name: get_args(hint)[0] if isinstance(hint, UnionType) else hint
+        for name, hint in hints.items()
+    }
     return {
         name: tuple(
             int(axis) if axis.isdigit() else axis
             for axis in hint.dim_str.split()
             if axis != "*batch"
         )
-        for name, hint in hints.items()
+        for name, hint in first.items()
         if hasattr(hint, "dim_str")
     }
 
@@ -108,6 +123,8 @@ def _check_arguments(arguments: Iterable[tuple[str, Tensor, Axes]]) -> None:
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
         check_layout(name, value)
         actual = value.shape
+        if axes and str(axes[0]).startswith("*"):
+            axes = _with_or_without(axes, sizes, len(actual))
         if len(actual) != len(axes):
             hint = " (one example at a time: batch with torch.func.vmap)"
             batched = len(actual) == len(axes) + 1
@@ -135,6 +152,13 @@ def _check_arguments(arguments: Iterable[tuple[str, Tensor, Axes]]) -> None:
                     f"{name}: expected device {device} as the others, got {value.device}"
                 )
             device = value.device
+
+
+def _with_or_without(axes: Axes, sizes: dict[str, int], rank: int) -> Axes:
+    """The axes where the first may be missing: whether it is, is the same for all tensors."""
+    optional = str(axes[0])
+    present = sizes.setdefault(optional, int(rank >= len(axes)))
+    return (optional[1:], *axes[1:]) if present else axes[1:]
 
 
 def _show(axes: Axes) -> str:

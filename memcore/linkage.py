@@ -9,14 +9,16 @@ from torch import Tensor
 from memcore.errors import checked
 from memcore.ranges import WEIGHTING, in_range
 
-__all__ = ["directional_weightings", "link", "precedence"]
+__all__ = ["directional_weightings", "link", "precedence", "sharpen"]
+
+SHARPNESS_EPSILON = 1e-6
 
 
 @in_range(previous=WEIGHTING, write_weights=WEIGHTING)
 @checked
 def precedence(
-    previous: Float[Tensor, "N"], write_weights: Float[Tensor, "N"]
-) -> Float[Tensor, "N"]:
+    previous: Float[Tensor, "*batch N"], write_weights: Float[Tensor, "*batch N"]
+) -> Float[Tensor, "*batch N"]:
     """How much each slot was the one written last.
 
     ``p = (1 − Σ w) p' + w``. Graves et al. 2016, Methods, "Temporal memory linkage".
@@ -31,16 +33,16 @@ def precedence(
     Raises:
         MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
-    return (1 - write_weights.sum()) * previous + write_weights
+    return (1 - write_weights.sum(-1, keepdim=True)) * previous + write_weights
 
 
 @in_range(previous=WEIGHTING, write_weights=WEIGHTING, previous_precedence=WEIGHTING)
 @checked
 def link(
-    previous: Float[Tensor, "N N"],
-    write_weights: Float[Tensor, "N"],
-    previous_precedence: Float[Tensor, "N"],
-) -> Float[Tensor, "N N"]:
+    previous: Float[Tensor, "*batch N N"],
+    write_weights: Float[Tensor, "*batch N"],
+    previous_precedence: Float[Tensor, "*batch N"],
+) -> Float[Tensor, "*batch N N"]:
     """Update the temporal links: ``link[i, j]`` is how much slot i was written right after j.
 
     ``L[i, j] = (1 − w_i − w_j) L'[i, j] + w_i p'_j``, the diagonal 0. Graves et al. 2016,
@@ -59,17 +61,17 @@ def link(
     Raises:
         MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
-    after, before = write_weights[:, None], write_weights[None, :]
-    links = (1 - after - before) * previous + after * previous_precedence[None, :]
-    diagonal = torch.eye(write_weights.shape[0], dtype=torch.bool, device=links.device)
+    after, before = write_weights[..., :, None], write_weights[..., None, :]
+    links = (1 - after - before) * previous + after * previous_precedence[..., None, :]
+    diagonal = torch.eye(write_weights.shape[-1], dtype=torch.bool, device=links.device)
     return links.masked_fill(diagonal, 0)
 
 
 @in_range(link=WEIGHTING, read_weights=WEIGHTING)
 @checked
 def directional_weightings(
-    link: Float[Tensor, "N N"], read_weights: Float[Tensor, "R N"]
-) -> tuple[Float[Tensor, "R N"], Float[Tensor, "R N"]]:
+    link: Float[Tensor, "*batch N N"], read_weights: Float[Tensor, "R N"]
+) -> tuple[Float[Tensor, "*batch R N"], Float[Tensor, "*batch R N"]]:
     """Where each head goes by following the links from where it read last.
 
     Forward ``f = L w``, to the slots written next; backward ``b = Lᵀ w``, to those written
@@ -86,3 +88,35 @@ def directional_weightings(
         MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
     return read_weights @ link.mT, read_weights @ link
+
+
+@in_range(weighting=WEIGHTING)
+@checked
+def sharpen(
+    weighting: Float[Tensor, "*batch R N"], sharpness: Float[Tensor, "R"]
+) -> Float[Tensor, "*batch R N"]:
+    """Concentrate each weighting on its largest weights.
+
+    ``S(d, s)_i = ((d_i + ε) / max(d + ε))^s / Σ_j ((d_j + ε) / max(d + ε))^s`` with ε = 1e-6: links
+    that were followed several times are blurred, and this takes it back. Csordás & Schmidhuber
+    2019, "Sharpness of temporal link distributions".
+
+    Args:
+        weighting: ``[R, N]``, forward or backward as `directional_weightings` gives them, on the
+            sub-simplex.
+        sharpness: ``[R]``, in [1, ∞) as `oneplus` makes them; 0 makes a weighting uniform.
+
+    Returns:
+        ``[R, N]``, each row non-negative with sum 1, also where nothing was ever written; in the
+        order of the weighting given, if the sharpness is above 0.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
+
+    >>> import torch
+    >>> sharpen(torch.tensor([[0.6, 0.3]]), torch.tensor([2.0]))
+    tensor([[0.8000, 0.2000]])
+    """
+    # xˢ is exp(s log x), and the division by the largest is what a softmax does.
+    logarithms = (weighting.clamp(min=0) + SHARPNESS_EPSILON).log()
+    return (sharpness[:, None] * logarithms).softmax(-1)

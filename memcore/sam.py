@@ -24,6 +24,7 @@ from memcore.errors import (
     check_size,
 )
 from memcore.index import Index, Mirror, check_choice, make_index
+from memcore.options import PLAIN_SAM, SAMOptions
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory
 from memcore.sam_interface import (
@@ -32,9 +33,9 @@ from memcore.sam_interface import (
     interface_sizes,
     parse_interface,
 )
-from memcore.sparse_access import sparse_content_weighting, sparse_read
+from memcore.sparse_access import sparse_read
 from memcore.sparse_batched import check_vectors
-from memcore.sparse_step import access, check_interface, write
+from memcore.sparse_step import access, check_interface, find, weigh, write
 
 __all__ = [
     "SAMInterface",
@@ -157,7 +158,11 @@ def step(state: SAMState, interface: SAMInterface) -> tuple[Float[Tensor, "B R W
 
 @outside_of_graphs
 def batched_step(
-    state: SAMState, vectors: Float[Tensor, "B I"], *, backend: str = "auto"
+    state: SAMState,
+    vectors: Float[Tensor, "B I"],
+    *,
+    options: SAMOptions = PLAIN_SAM,
+    backend: str = "auto",
 ) -> tuple[Float[Tensor, "B R W"], SAMState]:
     """`parse_interface` and `step` for a batch, compiled where kernels apply.
 
@@ -166,6 +171,7 @@ def batched_step(
     Args:
         state: as for `step`; not changed.
         vectors: ``[B, I]``, unbounded, I as `interface_size` gives it.
+        options: of content addressing.
         backend: ``'auto'``, ``'reference'`` (torch's operations) or ``'numba'``, which raises where
             kernels do not apply.
 
@@ -179,28 +185,24 @@ def batched_step(
     """
     _check_state(state)
     words, heads = state.memory.shape[2], state.read_index.shape[1]
-    check_vectors(state, vectors, interface_size(words, heads))
+    check_vectors(state, vectors, interface_size(words, heads, options=options))
 
     def plain(state: SAMState, vectors: Tensor) -> tuple[Tensor, SAMState]:
-        return step_unchecked(state, parse_interface.unchecked(vectors, words, heads))
+        parsed = parse_interface.unchecked(vectors, words, heads, options=options)
+        return step_unchecked(state, parsed)
 
-    return sparse_batched.batched_step(state, vectors, 0, backend, plain)
+    return sparse_batched.batched_step(state, vectors, 0, options, backend, plain)
 
 
 def step_unchecked(state: SAMState, interface: SAMInterface) -> tuple[Tensor, SAMState]:
     """`step` for what is known to be right."""
     memory, write_index, write_weights = write(state, interface)
-    read_index, index = state.index.search(
-        memory,
-        interface.read_keys.detach(),
-        state.read_index.shape[2],
-        before=state.memory,
-        touched=write_index,
+    reads = state.read_index.shape[2]
+    read_index, index = find(
+        state.index, memory, interface, reads, before=state.memory, touched=write_index
     )
     rows = memory.read_unchecked(read_index.flatten(1)).unflatten(1, read_index.shape[1:])
-    read_weights = sparse_content_weighting.unchecked(
-        rows, interface.read_keys, interface.read_strengths
-    )
+    read_weights = weigh(rows, interface)
     return sparse_read.unchecked(rows, read_weights), SAMState(
         memory=memory,
         read_index=read_index,
@@ -247,4 +249,5 @@ def interface_shapes(state: Any) -> dict[str, tuple[int, ...]]:
         "write_vector": (batch, width),
         "write_gate": (batch,),
         "interpolation_gate": (batch,),
+        "read_masks": (batch, heads, width),
     }

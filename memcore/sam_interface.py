@@ -13,6 +13,7 @@ from torch import Tensor
 
 from memcore.errors import MemcoreError, check_size, checked
 from memcore.numerics import oneplus
+from memcore.options import PLAIN_SAM, SAMOptions, check_options
 from memcore.trees import serializable
 
 __all__ = ["SAMInterface", "interface_size", "interface_sizes", "parse_interface"]
@@ -27,66 +28,85 @@ class SAMInterface(NamedTuple):
     write_vector: Float[Tensor, "W"]  # unbounded
     write_gate: Float[Tensor, ""]  # α, in [0, 1]
     interpolation_gate: Float[Tensor, ""]  # γ, in [0, 1]
+    read_masks: Float[Tensor, "R W"] | tuple[()] = ()  # in [μ, 1]; () without masking
 
 
-def interface_sizes(word_size: int, read_heads: int) -> dict[str, int]:
+def interface_sizes(
+    word_size: int, read_heads: int, *, options: SAMOptions = PLAIN_SAM
+) -> dict[str, int]:
     """How many numbers of the interface vector each field of `SAMInterface` takes, in order.
 
     Raises:
+        TypeError: an argument of the wrong type.
         MemcoreError: a size below 1.
     """
     check_size("word_size", word_size)
     check_size("read_heads", read_heads)
+    check_options(options, SAMOptions)
     sizes = (read_heads * word_size, read_heads, word_size, 1, 1)
-    return dict(zip(SAMInterface._fields, sizes, strict=True))
+    named = dict(zip(SAMInterface._fields, sizes, strict=False))
+    return {**named, "read_masks": read_heads * word_size} if options.masking else named
 
 
-def interface_size(word_size: int, read_heads: int) -> int:
-    """Length of the interface vector, ``R·W + R + W + 2``.
+def interface_size(word_size: int, read_heads: int, *, options: SAMOptions = PLAIN_SAM) -> int:
+    """Length of the interface vector, ``R·W + R + W + 2``; masking adds ``R·W``.
 
     Raises:
+        TypeError: an argument of the wrong type.
         MemcoreError: a size below 1.
 
     >>> interface_size(word_size=10, read_heads=2)
     34
     """
-    return sum(interface_sizes(word_size, read_heads).values())
+    return sum(interface_sizes(word_size, read_heads, options=options).values())
 
 
 @checked
 def parse_interface(
-    vector: Float[Tensor, "*batch interface"], word_size: int, read_heads: int
+    vector: Float[Tensor, "*batch interface"],
+    word_size: int,
+    read_heads: int,
+    *,
+    options: SAMOptions = PLAIN_SAM,
 ) -> SAMInterface:
     """Split an interface vector and bring each part into its range.
 
-    Strengths by `oneplus`, gates by the sigmoid; keys and write vector as they are.
+    Strengths by `oneplus`, gates by the sigmoid, masks by ``σ(m̂)(1 − μ) + μ``; keys and write
+    vector as they are.
 
     Args:
-        vector: ``[R·W + R + W + 2]``, unbounded, in the order of `interface_sizes`.
+        vector: ``[I]`` with I as `interface_size` gives it, unbounded, in the order of
+            `interface_sizes`.
         word_size: W.
         read_heads: R.
+        options: what the interface is for.
 
     Returns:
         The interface, each field in the range that `SAMInterface` gives.
 
     Raises:
+        TypeError: an argument of the wrong type.
         MemcoreError: wrong rank, size or dtype.
     """
-    sizes = interface_sizes(word_size, read_heads)
+    sizes = interface_sizes(word_size, read_heads, options=options)
     if vector.shape[-1] != sum(sizes.values()):
         raise MemcoreError(
             f"vector: expected {sum(sizes.values())} elements for word_size {word_size} and "
-            f"read_heads {read_heads}, got {vector.shape[-1]}"
+            f"read_heads {read_heads}{', masking' if options.masking else ''}, "
+            f"got {vector.shape[-1]}"
         )
+    masked = int(options.masking)
     # Only the last axis is looked at, so that a batch will do as well.
-    keys, strengths, write_vector, gates = vector.split(
-        [read_heads * word_size, read_heads, word_size, 2], dim=-1
+    keys, strengths, write_vector, gates, *masks = vector.split(
+        [read_heads * word_size, read_heads, word_size, 2, *[read_heads * word_size] * masked],
+        dim=-1,
     )
     write_gate, interpolation_gate = gates.sigmoid().unbind(-1)
     return SAMInterface(
         read_keys=keys.unflatten(-1, (read_heads, word_size)),
-        read_strengths=oneplus(strengths),
+        read_strengths=options.strengths(oneplus(strengths)),
         write_vector=write_vector,
         write_gate=write_gate,
         interpolation_gate=interpolation_gate,
+        read_masks=options.masks(masks[0]).unflatten(-1, (read_heads, word_size)) if masks else (),
     )

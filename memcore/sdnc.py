@@ -20,6 +20,7 @@ from memcore import sam, sparse_batched, sparse_state
 from memcore.circumstances import outside_of_graphs
 from memcore.errors import MemcoreError, check_size
 from memcore.index import Index, Mirror
+from memcore.options import PLAIN_SAM, SAMOptions
 from memcore.persistent.links import SparseLinks
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory
@@ -29,9 +30,9 @@ from memcore.sdnc_interface import (
     interface_sizes,
     parse_interface,
 )
-from memcore.sparse_access import sparse_content_weighting, sparse_read, sparse_read_weighting
+from memcore.sparse_access import sparse_read, sparse_read_weighting
 from memcore.sparse_batched import check_vectors
-from memcore.sparse_step import access, check_interface, write
+from memcore.sparse_step import access, check_interface, find, weigh, write
 
 __all__ = [
     "SDNCInterface",
@@ -154,7 +155,11 @@ def step(state: SDNCState, interface: SDNCInterface) -> tuple[Float[Tensor, "B R
 
 @outside_of_graphs
 def batched_step(
-    state: SDNCState, vectors: Float[Tensor, "B I"], *, backend: str = "auto"
+    state: SDNCState,
+    vectors: Float[Tensor, "B I"],
+    *,
+    options: SAMOptions = PLAIN_SAM,
+    backend: str = "auto",
 ) -> tuple[Float[Tensor, "B R W"], SDNCState]:
     """`parse_interface` and `step` for a batch, compiled where kernels apply.
 
@@ -163,6 +168,7 @@ def batched_step(
     Args:
         state: as for `step`; not changed.
         vectors: ``[B, I]``, unbounded, I as `interface_size` gives it.
+        options: of content addressing.
         backend: as for `memcore.sam.batched_step`.
 
     Returns:
@@ -176,13 +182,14 @@ def batched_step(
     _check_type(state)
     check_state("state", state)
     words, heads = state.memory.shape[2], state.read_index.shape[1]
-    check_vectors(state, vectors, interface_size(words, heads))
+    check_vectors(state, vectors, interface_size(words, heads, options=options))
 
     def plain(state: SDNCState, vectors: Tensor) -> tuple[Tensor, SDNCState]:
-        return step_unchecked(state, parse_interface.unchecked(vectors, words, heads))
+        parsed = parse_interface.unchecked(vectors, words, heads, options=options)
+        return step_unchecked(state, parsed)
 
     temporal = state.links.temporal_reads
-    return sparse_batched.batched_step(state, vectors, temporal, backend, plain)
+    return sparse_batched.batched_step(state, vectors, temporal, options, backend, plain)
 
 
 def _check_type(state: object) -> None:
@@ -198,14 +205,12 @@ def step_unchecked(state: SDNCState, interface: SDNCInterface) -> tuple[Tensor, 
 
     temporal = links.temporal_reads
     reads = state.read_index.shape[2] - 2 * temporal
-    similar, index = state.index.search(
-        memory, interface.read_keys.detach(), reads, before=state.memory, touched=write_index
+    similar, index = find(
+        state.index, memory, interface, reads, before=state.memory, touched=write_index
     )
     read_index = torch.cat([directions.backward_index, similar, directions.forward_index], -1)
     rows = memory.read_unchecked(read_index.flatten(1)).unflatten(1, read_index.shape[1:])
-    content = sparse_content_weighting.unchecked(
-        rows[:, :, temporal : temporal + reads], interface.read_keys, interface.read_strengths
-    )
+    content = weigh(rows[:, :, temporal : temporal + reads], interface)
     read_weights = sparse_read_weighting.unchecked(
         directions.backward_weights, content, directions.forward_weights, interface.read_modes
     )

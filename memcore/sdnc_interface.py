@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memcore import sam_interface
 from memcore.errors import MemcoreError, checked
+from memcore.options import PLAIN_SAM, SAMOptions
 
 __all__ = ["SDNCInterface", "interface_size", "interface_sizes", "parse_interface"]
 
@@ -25,56 +26,76 @@ class SDNCInterface(NamedTuple):
     write_gate: Float[Tensor, ""]  # α, in [0, 1]
     interpolation_gate: Float[Tensor, ""]  # γ, in [0, 1]
     read_modes: Float[Tensor, "R 3"]  # rows on the simplex: backward, content, forward
+    read_masks: Float[Tensor, "R W"] | tuple[()] = ()  # in [μ, 1]; () without masking
 
 
-def interface_sizes(word_size: int, read_heads: int) -> dict[str, int]:
+def interface_sizes(
+    word_size: int, read_heads: int, *, options: SAMOptions = PLAIN_SAM
+) -> dict[str, int]:
     """How many numbers of the interface vector each field of `SDNCInterface` takes, in order.
 
     Raises:
+        TypeError: an argument of the wrong type.
         MemcoreError: a size below 1.
     """
-    return {**sam_interface.interface_sizes(word_size, read_heads), "read_modes": 3 * read_heads}
+    sizes = sam_interface.interface_sizes(word_size, read_heads, options=options)
+    masks = {name: sizes.pop(name) for name in ("read_masks",) if name in sizes}
+    return {**sizes, "read_modes": 3 * read_heads, **masks}
 
 
-def interface_size(word_size: int, read_heads: int) -> int:
-    """Length of the interface vector, ``R·W + 4·R + W + 2``.
+def interface_size(word_size: int, read_heads: int, *, options: SAMOptions = PLAIN_SAM) -> int:
+    """Length of the interface vector, ``R·W + 4·R + W + 2``; masking adds ``R·W``.
 
     Raises:
+        TypeError: an argument of the wrong type.
         MemcoreError: a size below 1.
 
     >>> interface_size(word_size=10, read_heads=2)
     40
     """
-    return sum(interface_sizes(word_size, read_heads).values())
+    return sum(interface_sizes(word_size, read_heads, options=options).values())
 
 
 @checked
 def parse_interface(
-    vector: Float[Tensor, "*batch interface"], word_size: int, read_heads: int
+    vector: Float[Tensor, "*batch interface"],
+    word_size: int,
+    read_heads: int,
+    *,
+    options: SAMOptions = PLAIN_SAM,
 ) -> SDNCInterface:
     """Split an interface vector and bring each part into its range.
 
-    Strengths by `oneplus`, gates by the sigmoid, each head's read modes by the softmax; keys and
-    write vector as they are.
+    Strengths by `oneplus`, gates by the sigmoid, each head's read modes by the softmax, masks by
+    ``σ(m̂)(1 − μ) + μ``; keys and write vector as they are.
 
     Args:
-        vector: ``[R·W + 4·R + W + 2]``, unbounded, in the order of `interface_sizes`.
+        vector: ``[I]`` with I as `interface_size` gives it, unbounded, in the order of
+            `interface_sizes`.
         word_size: W.
         read_heads: R.
+        options: what the interface is for.
 
     Returns:
         The interface, each field in the range that `SDNCInterface` gives.
 
     Raises:
+        TypeError: an argument of the wrong type.
         MemcoreError: wrong rank, size or dtype.
     """
-    size = interface_size(word_size, read_heads)
+    size = interface_size(word_size, read_heads, options=options)
     if vector.shape[-1] != size:
         raise MemcoreError(
             f"vector: expected {size} elements for word_size {word_size} and read_heads "
-            f"{read_heads}, got {vector.shape[-1]}"
+            f"{read_heads}{', masking' if options.masking else ''}, got {vector.shape[-1]}"
         )
     # Only the last axis is looked at, so that a batch will do as well.
-    rest, modes = vector.split([size - 3 * read_heads, 3 * read_heads], dim=-1)
-    parsed = sam_interface.parse_interface.unchecked(rest, word_size, read_heads)
-    return SDNCInterface(*parsed, modes.unflatten(-1, (read_heads, 3)).softmax(-1))
+    modes, masked = 3 * read_heads, read_heads * word_size * options.masking
+    rest, modes, masks = vector.split([size - modes - masked, modes, masked], dim=-1)
+    plain = SAMOptions(temperature=options.temperature)
+    parsed = sam_interface.parse_interface.unchecked(rest, word_size, read_heads, options=plain)
+    return SDNCInterface(
+        *parsed[:5],
+        read_modes=modes.unflatten(-1, (read_heads, 3)).softmax(-1),
+        read_masks=options.masks(masks).unflatten(-1, (read_heads, word_size)) if masked else (),
+    )

@@ -15,6 +15,7 @@ from memcore.numerics import safe_norm
 from memcore.ranges import UNIT, WEIGHTING, in_range
 
 __all__ = [
+    "masked_sparse_content_weighting",
     "sparse_content_weighting",
     "sparse_read",
     "sparse_read_weighting",
@@ -84,6 +85,35 @@ def sparse_content_weighting(
     # Products and sums rather than matrix products: those are slower at these sizes.
     similarity = (rows * directions.unsqueeze(-2)).sum(-1, keepdim=True) / safe_norm(rows)
     return similarity.squeeze(-1).softmax(-1)
+
+
+@in_range(masks=UNIT)
+@checked
+def masked_sparse_content_weighting(
+    rows: Float[Tensor, "*batch R K W"],
+    keys: Float[Tensor, "*batch R W"],
+    strengths: Float[Tensor, "*batch R"],
+    masks: Float[Tensor, "*batch R W"],
+) -> Float[Tensor, "*batch R K"]:
+    """Weight the rows that each head reads by what its mask shows of their similarity to its key.
+
+    The sparse form of `masked_content_weighting`. Csordás & Schmidhuber 2019, "Masked
+    content-based addressing".
+
+    Args:
+        rows: ``[R, K, W]``, unbounded.
+        keys: ``[R, W]``, unbounded.
+        strengths: ``[R]``, in [1, ∞) as `oneplus` makes them; any finite value is accepted.
+        masks: ``[R, W]``, in [0, 1]; of ones: as `sparse_content_weighting`.
+
+    Returns:
+        ``[R, K]``, each row non-negative with sum 1.
+
+    Raises:
+        MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
+    """
+    shown = rows * masks.unsqueeze(-2)
+    return sparse_content_weighting.unchecked(shown, keys * masks, strengths)
 
 
 @checked

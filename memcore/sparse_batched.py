@@ -9,6 +9,7 @@ from torch import Tensor
 
 from memcore.backends import check_backend, why_not_numba
 from memcore.errors import MemcoreError, check_tensor
+from memcore.options import SAMOptions, no_masked_search, told_to_kernels
 
 __all__ = ["batched_step", "check_vectors"]
 
@@ -25,6 +26,7 @@ def batched_step(
     state: State,
     vectors: Tensor,
     temporal_reads: int,
+    options: SAMOptions,
     backend: str,
     plain: Callable[[State, Tensor], tuple[Tensor, State]],
 ) -> tuple[Tensor, State]:
@@ -34,6 +36,7 @@ def batched_step(
         state: a `memcore.sam.SAMState` or `memcore.sdnc.SDNCState`.
         vectors: ``[B, I]``.
         temporal_reads: K_L; 0 without links.
+        options: of content addressing.
         backend: one of `memcore.backends.BACKENDS`.
         plain: the same in torch's operations.
 
@@ -42,15 +45,17 @@ def batched_step(
     """
     if check_backend("backend", backend) == "reference":
         return plain(state, vectors)
-    reason = why_not_numba([vectors, state.read_weights])
+    reason = why_not_numba([vectors, state.read_weights]) or no_masked_search(options)
     if reason is None:
-        return _by_kernels(state, vectors, temporal_reads)
+        return _by_kernels(state, vectors, temporal_reads, options)
     if backend == "numba":
         raise MemcoreError(f"backend: expected what the kernels take for 'numba', but {reason}")
     return plain(state, vectors)
 
 
-def _by_kernels(state: State, vectors: Tensor, temporal_reads: int) -> tuple[Tensor, State]:
+def _by_kernels(
+    state: State, vectors: Tensor, temporal_reads: int, options: SAMOptions
+) -> tuple[Tensor, State]:
     """The step by kernels."""
     from memcore.kernels import kinds, sparse_segment
     from memcore.kernels.parts import Cells, Memory, Parts, Segment
@@ -58,7 +63,8 @@ def _by_kernels(state: State, vectors: Tensor, temporal_reads: int) -> tuple[Ten
     batch, slots, words = state.memory.shape
     heads, seen = state.read_index.shape[1:]
     reads = seen - 2 * temporal_reads
-    memory = Memory(kinds.SDNC, slots, words, heads, vectors.shape[1], reads, temporal_reads)
+    sizes = slots, words, heads, vectors.shape[1], reads, temporal_reads
+    memory = Memory(kinds.SDNC, *sizes, **told_to_kernels(options))
     parts = Parts(vectors[None], None, None, [], [], [], [])
     result, states = sparse_segment.run(Segment(memory, Cells()), parts, [state], {})
     return result.rows.view(batch, heads, words), states[0]

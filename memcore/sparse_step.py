@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from memcore.errors import check_tensor
+from memcore.index.mirror import Mirror
 from memcore.persistent.buffers import array
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory, SparseWrite
-from memcore.sparse_access import sparse_write_weighting
+from memcore.sparse_access import (
+    masked_sparse_content_weighting,
+    sparse_content_weighting,
+    sparse_write_weighting,
+)
 
-__all__ = ["access", "check_interface", "write"]
+__all__ = ["access", "check_interface", "find", "weigh", "write"]
 
 ACCESS_THRESHOLD = 0.005  # δ of Rae et al. 2016
 
@@ -75,8 +80,27 @@ def _over(slots: Any, weights: Any) -> Any:
     return over
 
 
+def weigh(rows: Tensor, interface: Any) -> Tensor:
+    """The content weighting ``[B, R, K]`` of the rows ``[B, R, K, W]`` that were found."""
+    told = rows, interface.read_keys, interface.read_strengths
+    if isinstance(interface.read_masks, Tensor):
+        return masked_sparse_content_weighting.unchecked(*told, interface.read_masks)
+    return sparse_content_weighting.unchecked(*told)
+
+
+def find(
+    index: Mirror, memory: RowMemory, interface: Any, k: int, before: RowMemory, touched: Tensor
+) -> tuple[Tensor, Mirror]:
+    """The k rows most similar to each key, as far as masks show them: `Mirror.search`."""
+    masks = interface.read_masks.detach() if isinstance(interface.read_masks, Tensor) else None
+    keys = interface.read_keys.detach()
+    return index.search(memory, keys, k, masks=masks, before=before, touched=touched)
+
+
 def check_interface(interface: Any, memory: RowMemory, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise unless the fields of ``interface`` have these shapes and fit the memory."""
     for field, shape in shapes.items():
         value = getattr(interface, field)
+        if field == "read_masks" and not isinstance(value, Tensor) and value == ():
+            continue
         check_tensor(f"interface.{field}", value, shape, memory.dtype, memory.device)

@@ -20,9 +20,9 @@ from memcore.index.faiss_gpu import FaissGpuIndex
 from memcore.index.flann import FlannIndex
 from memcore.index.libraries import PACKAGES, library
 from memcore.index.mirror import Mirror
-from memcore.index.protocol import Index
+from memcore.index.protocol import Index, MaskedIndex
 
-__all__ = ["Index", "Mirror", "check_choice", "index_name", "make_index"]
+__all__ = ["Index", "MaskedIndex", "Mirror", "check_choice", "index_name", "make_index"]
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "auto": (),

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from memcore.circumstances import check_outside_transforms
-from memcore.errors import MemcoreError
+from memcore.errors import MemcoreError, check_tensor
 
-__all__ = ["check_options", "check_search", "check_update"]
+__all__ = ["check_masks", "check_options", "check_search", "check_update"]
 
 Sizes = tuple[int, int, int]
 
@@ -40,6 +40,11 @@ def check_search(
         raise TypeError(f"k: expected an int, got {type(k).__name__}")
     if not 1 <= k <= sizes[1]:
         raise MemcoreError(f"k: expected 1 to N = {sizes[1]}, got {k}")
+
+
+def check_masks(keys: Tensor, masks: Any) -> None:
+    """Raise unless ``masks`` are a tensor like ``keys``."""
+    check_tensor("masks", masks, tuple(keys.shape), keys.dtype, keys.device)
 
 
 def check_update(

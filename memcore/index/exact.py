@@ -9,9 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.circumstances import outside_of_graphs
-from memcore.index.checks import check_search, check_update
+from memcore.index.checks import check_masks, check_search, check_update
 from memcore.index.row_table import RowTable
 from memcore.index.unwritten import (
+    HIDDEN,
     RESOLUTION,
     SLOT_BITS,
     SLOT_MASK,
@@ -116,11 +117,33 @@ class AllRowsIndex:
         check_search(self._shape, self._rows.dtype, self._rows.device, keys, k, examples)
         with torch.no_grad():
             rows = self._rows if examples is None else self._rows[examples]
-            cosines = torch.bmm(keys * (RESOLUTION / safe_norm(keys)), rows.mT)
-            # What is not a number comes last.
-            cosines = cosines.nan_to_num_(nan=-RESOLUTION)
-            ranks = cosines.round_().long().bitwise_left_shift_(SLOT_BITS).sub_(self._slots)
-            return ranks.topk(k).values.neg_().bitwise_and_(SLOT_MASK)
+            return self._best(torch.bmm(keys * (RESOLUTION / safe_norm(keys)), rows.mT), k)
+
+    @outside_of_graphs
+    def search_masked(
+        self,
+        keys: Float[Tensor, "b R W"],
+        masks: Float[Tensor, "b R W"],
+        k: int,
+        examples: Int[Tensor, "b"] | None = None,
+    ) -> Int[Tensor, "b R k"]:
+        """As `search`, by the cosine of what masks show of keys and of rows of length 1."""
+        check_search(self._shape, self._rows.dtype, self._rows.device, keys, k, examples)
+        check_masks(keys, masks)
+        with torch.no_grad():
+            rows = self._rows if examples is None else self._rows[examples]
+            squares = masks.square()
+            scaled = keys * squares * (RESOLUTION / safe_norm(keys * masks))
+            # See `memcore.index.unwritten.shown`.
+            lengths = 1 + torch.bmm(squares - 1, rows.square().mT)
+            cosines = torch.bmm(scaled, rows.mT).div_(lengths.clamp_(min=HIDDEN).sqrt_())
+            return self._best(cosines, k)
+
+    def _best(self, cosines: Tensor, k: int) -> Tensor:
+        # What is not a number comes last.
+        cosines = cosines.nan_to_num_(nan=-RESOLUTION)
+        ranks = cosines.round_().long().bitwise_left_shift_(SLOT_BITS).sub_(self._slots)
+        return ranks.topk(k).values.neg_().bitwise_and_(SLOT_MASK)
 
 
 class WrittenRowsIndex:
@@ -207,4 +230,25 @@ class WrittenRowsIndex:
         mine = None if examples is None else examples.numpy()
         scaled = unit(keys.detach().numpy(), RESOLUTION)
         parts = self._table.part(scaled, mine), self._unwritten.part(scaled, k, mine)
+        return slots_of(rank(parts, scaled.shape[:2], k))
+
+    @outside_of_graphs
+    def search_masked(
+        self,
+        keys: Float[Tensor, "b R W"],
+        masks: Float[Tensor, "b R W"],
+        k: int,
+        examples: Int[Tensor, "b"] | None = None,
+    ) -> Int[Tensor, "b R k"]:
+        """As `search`, by the cosine of what masks show of keys and of rows of length 1."""
+        check_search(self._shape, self._dtype, CPU, keys, k, examples)
+        check_masks(keys, masks)
+        mine = None if examples is None else examples.numpy()
+        shown = masks.detach().numpy()
+        squares = shown * shown
+        scaled = unit(keys.detach().numpy() * shown, RESOLUTION) * shown
+        parts = (
+            self._table.masked_part(scaled, squares, mine),
+            self._unwritten.masked_part(scaled, squares, k, mine),
+        )
         return slots_of(rank(parts, scaled.shape[:2], k))

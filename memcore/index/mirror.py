@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memcore.index.protocol import Index
+from memcore.errors import MemcoreError
+from memcore.index.protocol import Index, MaskedIndex
 from memcore.persistent.rows import RowMemory
 from memcore.persistent.versions import under
 
@@ -61,6 +62,7 @@ class Mirror:
         keys: Float[Tensor, "B R W"],
         k: int,
         *,
+        masks: Float[Tensor, "B R W"] | None = None,
         before: RowMemory | None = None,
         touched: Int[Tensor, "B J"] | None = None,
     ) -> tuple[Int[Tensor, "B R k"], Mirror]:
@@ -70,18 +72,32 @@ class Mirror:
             memory: the memory to search, of the mirrored batch or of some examples of it.
             keys: ``[B, R, W]``.
             k: how many slots.
+            masks: ``[B, R, W]``, how much of keys and rows to look at; None: all.
             before: a version from which ``memory`` differs in the slots ``touched`` only.
             touched: ``[B, J]``.
 
         Returns:
             Slots ``[B, R, k]``, distinct for each key and best first, and this mirror, or a new
             one if this one had nothing in common with the memory.
+
+        Raises:
+            MemcoreError: ``masks`` given to an index that knows nothing of them.
         """
         with self._lock:
             if self._follow(memory, before, touched):
-                return self._index.search(keys, k, memory.examples), self
+                return self._search(memory, keys, k, masks), self
             other = self.of(memory)
-        return other._index.search(keys, k, memory.examples), other
+        return other._search(memory, keys, k, masks), other
+
+    def _search(self, memory: RowMemory, keys: Tensor, k: int, masks: Tensor | None) -> Tensor:
+        if masks is None:
+            return self._index.search(keys, k, memory.examples)
+        if not isinstance(self._index, MaskedIndex):
+            raise MemcoreError(
+                f"index: expected one that searches with masks, as 'exact' does, got "
+                f"{type(self._index).__name__}, which has no search_masked"
+            )
+        return self._index.search_masked(keys, masks, k, memory.examples)
 
     def _follow(self, memory: RowMemory, before: RowMemory | None, touched: Tensor | None) -> bool:
         seen, whole = self._seen, memory.whole()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memcore.persistent.rows import RowMemory
 
-__all__ = ["Index"]
+__all__ = ["Index", "MaskedIndex"]
 
 
 @runtime_checkable
@@ -43,4 +43,19 @@ class Index(Protocol):
         self, keys: Float[Tensor, "b R W"], k: int, examples: Int[Tensor, "b"] | None = None
     ) -> Int[Tensor, "b R k"]:
         """For each key k distinct slots, best cosine similarity first; k is at most N."""
+        ...
+
+
+@runtime_checkable
+class MaskedIndex(Protocol):
+    """What an `Index` has, beside the rest, if it can be asked with masks."""
+
+    def search_masked(
+        self,
+        keys: Float[Tensor, "b R W"],
+        masks: Float[Tensor, "b R W"],
+        k: int,
+        examples: Int[Tensor, "b"] | None = None,
+    ) -> Int[Tensor, "b R k"]:
+        """As `Index.search`, by the cosine of ``key∘mask`` and ``row∘mask``."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memcore.index.unwritten import NOTHING, Part, Unwritten, inner
+from memcore.index.unwritten import NOTHING, Part, Unwritten, inner, shown
 
 __all__ = ["RowTable"]
 
@@ -48,6 +48,16 @@ class RowTable:
         if examples is not None:
             rows, names = rows[examples], names[examples]
         return inner(keys, rows), names[:, None]
+
+    def masked_part(
+        self, keys: np.ndarray, squares: np.ndarray, examples: np.ndarray | None
+    ) -> Part:
+        """As `part`, the rows as far as masks show them, of which ``squares`` are the squares."""
+        cosines, names = self.part(keys, examples)
+        rows = self._rows[:, : self.most, : self._width]
+        if examples is not None:
+            rows = rows[examples]
+        return shown(cosines, inner(squares - 1, rows * rows)), names
 
     def of(self, example: int) -> tuple[np.ndarray, np.ndarray]:
         """Slots ``[n]`` of one example, and their rows ``[n, W]``; not to be changed."""

@@ -18,12 +18,14 @@ from memcore.numerics import NORM_EPSILON, safe_norm
 from memcore.persistent.buffers import lazy_zeros
 
 __all__ = [
+    "HIDDEN",
     "NOTHING",
     "RESOLUTION",
     "SLOT_BITS",
     "SLOT_MASK",
     "Unwritten",
     "rank",
+    "shown",
     "slots_of",
     "unit",
 ]
@@ -32,6 +34,7 @@ RESOLUTION = 10_000  # cosines are ranked in steps of 1e-4
 SLOT_BITS = 40
 SLOT_MASK = 2**SLOT_BITS - 1
 NOTHING = -(2**62)
+HIDDEN = 1e-12  # the squared length, at the least, of what a mask shows of a row of length 1
 # Multiplications of one example: in a piece, and from where on torch's threads pay.
 PIECE = 2**17
 BY_TORCH = 2**24
@@ -89,6 +92,16 @@ class Unwritten:
             free = free[examples]
             initial = initial if initial is None else initial[examples]
         return 0 if initial is None else keys @ initial[:, :, None], free[:, None]
+
+    def masked_part(
+        self, keys: np.ndarray, squares: np.ndarray, k: int, examples: np.ndarray | None
+    ) -> Part:
+        """As `part`, the rows as far as masks show them, of which ``squares`` are the squares."""
+        cosines, names = self.part(keys, k, examples)
+        if self.initial is None:
+            return cosines, names
+        initial = self.initial if examples is None else self.initial[examples]
+        return shown(cosines, (squares - 1) @ (initial * initial)[:, :, None]), names
 
     def _lowest(self, k: int) -> np.ndarray:
         """−slot ``[B, k]`` of the lowest unwritten slots, NOTHING where there are fewer."""
@@ -165,6 +178,18 @@ def unit(vectors: np.ndarray, length: float) -> np.ndarray:
     lengths = np.sqrt(np.einsum("bnw,bnw->bn", vectors, vectors) + NORM_EPSILON)
     with np.errstate(invalid="ignore"):
         return vectors * (length / lengths)[:, :, None]
+
+
+def shown(products: np.ndarray | float, hidden: np.ndarray) -> np.ndarray:
+    """Cosines of masked keys and masked rows.
+
+    Args:
+        products: of the former, of length 1, and the latter, as below.
+        hidden: ``Σ (m² − 1) u²`` of rows ``u = M / √(|M|² + ε)``, of which ``1 − |u|²`` is the ε
+            that a masked row of that length would get.
+    """
+    with np.errstate(invalid="ignore"):
+        return products / np.sqrt(np.maximum(1 + hidden, HIDDEN))
 
 
 def inner(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:

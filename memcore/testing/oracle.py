@@ -1,8 +1,8 @@
 """The DNC in float64 NumPy, written from the equations with loops, to hold other code against.
 
-It knows nothing of the rest of memcore and is slow on purpose. Everything works on complex
-arrays too, so that `complex_step_derivative` differentiates it to the last digit without a
-second implementation: for a function of real values continued to complex ones,
+It knows nothing of the rest of memcore but its options, and is slow on purpose. Everything works
+on complex arrays too, so that `complex_step_derivative` differentiates it to the last digit without
+a second implementation: for a function of real values continued to complex ones,
 ``f'(x)·d = Im f(x + i h d) / h`` has no cancellation and h can be 1e-30.
 
 States and interfaces are plain dictionaries of arrays with the field names of
@@ -12,8 +12,11 @@ States and interfaces are plain dictionaries of arrays with the field names of
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+from memcore.options import PLAIN_DNC, DNCOptions
 
 __all__ = [
     "allocation_weighting",
@@ -23,6 +26,7 @@ __all__ = [
     "dnc_parse_interface",
     "dnc_step",
     "oneplus",
+    "sharpened",
     "sigmoid",
     "softmax",
 ]
@@ -67,13 +71,27 @@ def softmax(values: Array) -> Array:
     return powers / powers.sum()
 
 
-def content_weighting(memory: Array, key: Array, strength: Array | np.generic | float) -> Array:
-    """``softmax_i(β cos(k, M_i))`` for one key ``[W]`` over a memory ``[N, W]``: ``[N]``."""
+def content_weighting(
+    memory: Array,
+    key: Array,
+    strength: Array | np.generic | float,
+    mask: Array | None = None,
+) -> Array:
+    """``softmax_i(β cos(k∘m, M_i∘m))`` for one key ``[W]`` over a memory ``[N, W]``: ``[N]``."""
+    shown = np.ones(len(key)) if mask is None else mask
     cosines = []
     for row in memory:
-        norms = np.sqrt((key * key).sum() + 1e-6) * np.sqrt((row * row).sum() + 1e-6)
-        cosines.append((key * row).sum() / norms)
+        own, other = key * shown, row * shown
+        norms = np.sqrt((own * own).sum() + 1e-6) * np.sqrt((other * other).sum() + 1e-6)
+        cosines.append((own * other).sum() / norms)
     return softmax(strength * np.array(cosines))
+
+
+def sharpened(weighting: Array, sharpness: Array | np.generic | float) -> Array:
+    """``S(d, s)_i = ((d_i + ε) / max(d + ε))^s / Σ_j …`` for a weighting ``[N]``: ``[N]``."""
+    shifted = weighting + 1e-6
+    powers = (shifted / shifted[np.argmax(np.real(shifted))]) ** sharpness
+    return powers / powers.sum()
 
 
 def allocation_weighting(usage: Array) -> Array:
@@ -86,92 +104,144 @@ def allocation_weighting(usage: Array) -> Array:
     return result
 
 
-def dnc_initial_state(slots: int, word_size: int, read_heads: int) -> Arrays:
+def dnc_initial_state(
+    slots: int, word_size: int, read_heads: int, options: DNCOptions = PLAIN_DNC
+) -> Arrays:
     """The state before the first step: all zero."""
+    heads = (options.write_heads,) if options.write_heads > 1 else ()
     return {
         "memory": np.zeros((slots, word_size)),
         "usage": np.zeros(slots),
-        "precedence": np.zeros(slots),
-        "link": np.zeros((slots, slots)),
+        "precedence": np.zeros((*heads, slots)),
+        "link": np.zeros((*heads, slots, slots)),
         "read_weights": np.zeros((read_heads, slots)),
-        "write_weights": np.zeros(slots),
+        "write_weights": np.zeros((*heads, slots)),
     }
 
 
-def dnc_parse_interface(vector: Array, word_size: int, read_heads: int) -> Arrays:
-    """Split the interface vector ``[R·W + 3·W + 5·R + 3]`` and bring each part into range."""
-    rest = list(vector)
+def dnc_parse_interface(
+    vector: Array, word_size: int, read_heads: int, options: DNCOptions = PLAIN_DNC
+) -> Arrays:
+    """Split the interface vector ``[R·W + 3·W + 5·R + 3]`` and bring each part into range.
+
+    What is told of writing has an axis for the write heads where there are several; masks and
+    sharpness are there with their options.
+    """
+    rest, writes, least = list(vector), options.write_heads, options.mask_minimum
 
     def take(count: int) -> Array:
         taken = rest[:count]
         del rest[:count]
         return np.array(taken)
 
+    def words(heads: int) -> Array:
+        return take(heads * word_size).reshape(heads, word_size)
+
+    def of_write_heads(values: Array) -> Any:
+        return values if writes > 1 else values[0]
+
     interface = {
-        "read_keys": take(read_heads * word_size).reshape(read_heads, word_size),
-        "read_strengths": oneplus(take(read_heads)),
-        "write_key": take(word_size),
-        "write_strength": oneplus(take(1))[0],
-        "erase_vector": sigmoid(take(word_size)),
-        "write_vector": take(word_size),
+        "read_keys": words(read_heads),
+        "read_strengths": options.temperature * oneplus(take(read_heads)),
+        "write_key": of_write_heads(words(writes)),
+        "write_strength": of_write_heads(options.temperature * oneplus(take(writes))),
+        "erase_vector": of_write_heads(sigmoid(words(writes))),
+        "write_vector": of_write_heads(words(writes)),
         "free_gates": sigmoid(take(read_heads)),
-        "allocation_gate": sigmoid(take(1))[0],
-        "write_gate": sigmoid(take(1))[0],
-        "read_modes": np.array([softmax(take(3)) for _ in range(read_heads)]),
+        "allocation_gate": of_write_heads(sigmoid(take(writes))),
+        "write_gate": of_write_heads(sigmoid(take(writes))),
+        "read_modes": np.array([softmax(take(2 * writes + 1)) for _ in range(read_heads)]),
     }
+    if options.masking:
+        interface["read_masks"] = sigmoid(words(read_heads)) * (1 - least) + least
+        interface["write_mask"] = of_write_heads(sigmoid(words(writes)) * (1 - least) + least)
+    if options.link_sharpness:
+        interface["sharpness"] = oneplus(take(2 * read_heads)).reshape(read_heads, 2)
     if rest:
         raise ValueError(f"{len(rest)} numbers too many in the interface vector")
     return interface
 
 
-def dnc_step(state: Arrays, interface: Arrays) -> tuple[Array, Arrays]:
+def dnc_step(
+    state: Arrays, interface: Arrays, options: DNCOptions = PLAIN_DNC
+) -> tuple[Array, Arrays]:
     """One step: ``(read vectors [R, W], new state)``. Nothing given is changed."""
-    memory, links, precedence = state["memory"], state["link"], state["precedence"]
-    slots = memory.shape[0]
-    heads = range(len(interface["free_gates"]))
+    several = options.write_heads > 1
+    memory, slots = state["memory"], state["memory"].shape[0]
+    told = {
+        name: value if several else value[None]
+        for name, value in interface.items()
+        if name.startswith(("write_", "erase_", "allocation_"))
+    }
+    before = {
+        name: state[name] if several else state[name][None]
+        for name in ("precedence", "link", "write_weights")
+    }
+    heads, writes = range(len(interface["free_gates"])), range(options.write_heads)
 
-    usage = np.zeros_like(state["usage"] + 0 * interface["write_gate"])
+    retention = np.ones_like(state["usage"] + 0 * interface["write_gate"].sum())
+    usage = retention.copy()
     for slot in range(slots):
-        used, written = state["usage"][slot], state["write_weights"][slot]
-        kept = 1.0
         for head in heads:
-            kept = kept * (1 - interface["free_gates"][head] * state["read_weights"][head, slot])
-        usage[slot] = (used + written - used * written) * kept
+            free = interface["free_gates"][head] * state["read_weights"][head, slot]
+            retention[slot] = retention[slot] * (1 - free)
+        used, written = state["usage"][slot], before["write_weights"][0][slot]
+        for write in writes[1:]:
+            written = 1 - (1 - written) * (1 - before["write_weights"][write][slot])
+        usage[slot] = (used + written - used * written) * retention[slot]
 
-    allocation = allocation_weighting(usage)
-    content = content_weighting(memory, interface["write_key"], interface["write_strength"])
-    gate = interface["allocation_gate"]
-    write = interface["write_gate"] * (gate * allocation + (1 - gate) * content)
+    taken, weights = usage, []
+    for write in writes:
+        allocation = allocation_weighting(taken)
+        mask = told["write_mask"][write] if options.masking else None
+        content = content_weighting(
+            memory, told["write_key"][write], told["write_strength"][write], mask
+        )
+        gate, open_ = told["allocation_gate"][write], told["write_gate"][write]
+        weights.append(open_ * (gate * allocation + (1 - gate) * content))
+        taken = taken + (1 - taken) * gate * open_ * allocation
 
-    erased = np.ones_like(memory) - np.outer(write, interface["erase_vector"])
-    new_memory = memory * erased + np.outer(write, interface["write_vector"])
+    new_memory = memory * retention[:, None] if options.deallocation else memory
+    for write in writes:
+        new_memory = new_memory * (1 - np.outer(weights[write], told["erase_vector"][write]))
+    for write in writes:
+        new_memory = new_memory + np.outer(weights[write], told["write_vector"][write])
 
-    new_links = np.zeros_like(links + 0 * write[:1])
-    for later in range(slots):
-        for earlier in range(slots):
-            if later != earlier:
-                old = (1 - write[later] - write[earlier]) * links[later, earlier]
-                new_links[later, earlier] = old + write[later] * precedence[earlier]
-    new_precedence = (1 - write.sum()) * precedence + write
+    links, precedences = [], []
+    for write in writes:
+        own, old, last = weights[write], before["link"][write], before["precedence"][write]
+        new = np.zeros_like(old + 0 * own[:1])
+        for later in range(slots):
+            for earlier in range(slots):
+                if later != earlier:
+                    kept = (1 - own[later] - own[earlier]) * old[later, earlier]
+                    new[later, earlier] = kept + own[later] * last[earlier]
+        links.append(new)
+        precedences.append((1 - own.sum()) * last + own)
 
     read_weights = []
     for head in heads:
         last = state["read_weights"][head]
-        ways = (
-            new_links.T @ last,
-            content_weighting(
-                new_memory, interface["read_keys"][head], interface["read_strengths"][head]
-            ),
-            new_links @ last,
-        )
+        forth, back = [link @ last for link in links], [link.T @ last for link in links]
+        if options.link_sharpness:
+            onward, backward = interface["sharpness"][head]
+            forth = [sharpened(way, onward) for way in forth]
+            back = [sharpened(way, backward) for way in back]
+        mask = interface["read_masks"][head] if options.masking else None
+        key, strength = interface["read_keys"][head], interface["read_strengths"][head]
+        ways = [*back, content_weighting(new_memory, key, strength, mask), *forth]
         modes = interface["read_modes"][head]
         read_weights.append(sum(mode * way for mode, way in zip(modes, ways, strict=True)))
     new_reads = np.array(read_weights)
+
+    def joined(parts: list[Array]) -> Array:
+        return np.array(parts) if several else parts[0]
+
     return new_reads @ new_memory, {
         "memory": new_memory,
         "usage": usage,
-        "precedence": new_precedence,
-        "link": new_links,
+        "precedence": joined(precedences),
+        "link": joined(links),
         "read_weights": new_reads,
-        "write_weights": write,
+        "write_weights": joined(weights),
     }

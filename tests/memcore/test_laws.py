@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 import memcore
-from memcore import dam, dnc, sam, sdnc
+from memcore import DNCOptions, dam, dnc, sam, sdnc
 
-SLOTS, WORDS, HEADS, READS, TEMPORAL = 5, 3, 2, 3, 2
+SLOTS, WORDS, HEADS, READS, TEMPORAL, WRITES = 5, 3, 2, 3, 2, 2
 
 
 class Draw:
@@ -50,6 +50,14 @@ class Draw:
             write_weights=self.weights(SLOTS),
         )
 
+    def wide_state(self) -> dnc.DNCState:
+        """Of several write heads."""
+        return self.state()._replace(
+            precedence=self.weights(WRITES, SLOTS),
+            link=torch.stack([self.links() for _ in range(WRITES)]),
+            write_weights=self.weights(WRITES, SLOTS),
+        )
+
     def dam_state(self) -> tuple[Tensor, ...]:
         return self.real(SLOTS, WORDS), self.weights(HEADS, SLOTS), self.weights(SLOTS)
 
@@ -69,6 +77,22 @@ def parse(vector: Tensor) -> dnc.DNCInterface:
 
 def step(vector: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
     reads, after = dnc.step(dnc.DNCState(*state), parse(vector))
+    return reads, *after
+
+
+EVERY = DNCOptions(
+    masking=True,
+    mask_minimum=0.1,
+    temperature=1.5,
+    deallocation=True,
+    link_sharpness=True,
+    write_heads=2,
+)
+
+
+def step_with_options(vector: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    interface = dnc.parse_interface(vector, WORDS, HEADS, options=EVERY)
+    reads, after = dnc.step(dnc.DNCState(*state), interface, options=EVERY)
     return reads, *after
 
 
@@ -130,6 +154,56 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[Draw], tuple[Tensor, .
         lambda d: (d.real(SLOTS, WORDS), d.weights(SLOTS), d.gate(WORDS), d.real(WORDS)),
     ),
     "read": (memcore.read, lambda d: (d.real(SLOTS, WORDS), d.weights(HEADS, SLOTS))),
+    "masked_cosine_similarity": (
+        memcore.masked_cosine_similarity,
+        lambda d: (d.real(SLOTS, WORDS), d.real(HEADS, WORDS), d.gate(HEADS, WORDS)),
+    ),
+    "masked_content_weighting": (
+        memcore.masked_content_weighting,
+        lambda d: (
+            d.real(SLOTS, WORDS),
+            d.real(HEADS, WORDS),
+            d.strength(HEADS),
+            d.gate(HEADS, WORDS),
+        ),
+    ),
+    "masked_sparse_content_weighting": (
+        memcore.masked_sparse_content_weighting,
+        lambda d: (
+            d.real(HEADS, READS, WORDS),
+            d.real(HEADS, WORDS),
+            d.strength(HEADS),
+            d.gate(HEADS, WORDS),
+        ),
+    ),
+    "allocation_weightings": (
+        memcore.allocation_weightings,
+        lambda d: (d.gate(SLOTS), d.gate(WRITES), d.gate(WRITES)),
+    ),
+    "combined_write_weighting": (
+        memcore.combined_write_weighting,
+        lambda d: (d.weights(WRITES, SLOTS),),
+    ),
+    "erase_and_add_heads": (
+        memcore.erase_and_add_heads,
+        lambda d: (
+            d.real(SLOTS, WORDS),
+            d.weights(WRITES, SLOTS),
+            d.gate(WRITES, WORDS),
+            d.real(WRITES, WORDS),
+        ),
+    ),
+    "deallocate": (memcore.deallocate, lambda d: (d.real(SLOTS, WORDS), d.gate(SLOTS))),
+    "sharpen": (memcore.sharpen, lambda d: (d.weights(HEADS, SLOTS), d.strength(HEADS))),
+    "read_weighting_heads": (
+        memcore.read_weighting_heads,
+        lambda d: (
+            d.weights(WRITES, HEADS, SLOTS),
+            d.weights(HEADS, SLOTS),
+            d.weights(WRITES, HEADS, SLOTS),
+            d.weights(HEADS, 2 * WRITES + 1),
+        ),
+    ),
     "sparse_write_weighting": (
         memcore.sparse_write_weighting,
         lambda d: (d.weights(HEADS, READS), d.gate(), d.gate()),
@@ -153,6 +227,10 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[Draw], tuple[Tensor, .
     ),
     "parse_interface": (parse, lambda d: (d.interface_vector(),)),
     "step": (step, lambda d: (d.interface_vector(), *d.state())),
+    "step, every option": (
+        step_with_options,
+        lambda d: (d.real(dnc.interface_size(WORDS, HEADS, options=EVERY)), *d.wide_state()),
+    ),
     "sam.parse_interface": (parse_sam, lambda d: (d.sam_interface_vector(),)),
     "sdnc.parse_interface": (parse_sdnc, lambda d: (d.sdnc_interface_vector(),)),
     "dam.step": (step_dam, lambda d: (d.sam_interface_vector(), *d.dam_state())),
@@ -165,7 +243,9 @@ CPU = torch.device("cpu")
 
 
 def outputs(result: Any) -> tuple[Tensor, ...]:
-    return (result,) if isinstance(result, Tensor) else tuple(result)
+    if isinstance(result, Tensor):
+        return (result,)
+    return tuple(part for part in result if isinstance(part, Tensor))  # () is an option left out
 
 
 def total(operation: Callable[..., Any], *arguments: Any) -> Tensor:
@@ -254,8 +334,12 @@ def test_gradient_of_vmap_equals_vmap_of_gradient(name: str, device: torch.devic
 def test_first_and_second_gradients(name: str) -> None:
     operation, draw = OPERATIONS[name]
     arguments = tuple(a.requires_grad_() for a in draw(Draw(torch.float64, CPU)))
-    assert torch.autograd.gradcheck(operation, arguments, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(operation, arguments)
+
+    def tensors(*given: Tensor) -> tuple[Tensor, ...]:
+        return outputs(operation(*given))
+
+    assert torch.autograd.gradcheck(tensors, arguments, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(tensors, arguments)
 
 
 def edges(draw: Callable[[Draw], tuple[Tensor, ...]], dtype: torch.dtype) -> dict[str, Any]:

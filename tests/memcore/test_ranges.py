@@ -32,7 +32,54 @@ OPERATIONS: dict[str, tuple[dict[str, Tensor], dict[str, str]]] = {
     ),
     "usage": (
         {"previous": half(N), "write_weights": weights(N), "retention": half(N)},
-        {"previous": UNIT, "write_weights": WEIGHTS, "retention": UNIT},
+        {"previous": UNIT, "write_weights": UNIT, "retention": UNIT},
+    ),
+    "combined_write_weighting": ({"write_weights": weights(R, N)}, {"write_weights": WEIGHTS}),
+    "allocation_weightings": (
+        {"usage": half(N), "allocation_gates": half(R), "write_gates": half(R)},
+        {"usage": UNIT, "allocation_gates": UNIT, "write_gates": UNIT},
+    ),
+    "masked_cosine_similarity": (
+        {"memory": half(N, W), "keys": half(R, W), "masks": half(R, W)},
+        {"masks": UNIT},
+    ),
+    "masked_content_weighting": (
+        {
+            "memory": half(N, W),
+            "keys": half(R, W),
+            "strengths": 9 * half(R),
+            "masks": half(R, W),
+        },
+        {"masks": UNIT},
+    ),
+    "masked_sparse_content_weighting": (
+        {
+            "rows": half(R, K, W),
+            "keys": half(R, W),
+            "strengths": 9 * half(R),
+            "masks": half(R, W),
+        },
+        {"masks": UNIT},
+    ),
+    "erase_and_add_heads": (
+        {
+            "memory": half(N, W),
+            "write_weights": weights(R, N),
+            "erase": half(R, W),
+            "add": 9 * half(R, W),
+        },
+        {"write_weights": WEIGHTS, "erase": UNIT},
+    ),
+    "deallocate": ({"memory": 9 * half(N, W), "retention": half(N)}, {"retention": UNIT}),
+    "sharpen": ({"weighting": weights(R, N), "sharpness": 9 * half(R)}, {"weighting": WEIGHTS}),
+    "read_weighting_heads": (
+        {
+            "backward": weights(2, R, N),
+            "content": weights(R, N),
+            "forward": weights(2, R, N),
+            "read_modes": weights(R, 5),
+        },
+        {"backward": WEIGHTS, "content": WEIGHTS, "forward": WEIGHTS, "read_modes": WEIGHTS},
     ),
     "allocation_weighting": ({"usage": half(N)}, {"usage": UNIT}),
     "write_weighting": (

@@ -38,10 +38,13 @@ def interfaces(model: Any, steps: int, batch: int) -> list[Any]:
 
 
 def of(interface: Any, examples: Tensor) -> Any:
-    return type(interface)(*(part[examples] for part in interface))
+    chosen = {name: part[examples] for name, part in interface._asdict().items() if len(part)}
+    return interface._replace(**chosen)
 
 
-def masked(part: Tensor, examples: Tensor) -> Tensor:
+def masked(part: Tensor | tuple[()], examples: Tensor) -> Tensor | tuple[()]:
+    if isinstance(part, tuple):
+        return ()
     return part.masked_fill(examples.view(-1, *[1] * (part.dim() - 1)), torch.nan)
 
 

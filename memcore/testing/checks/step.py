@@ -165,24 +165,28 @@ def _is_large(case: Rollout) -> bool:
 def _finite_gradients(machine: Machine, case: Rollout) -> None:
     steps = machine.roll(case)
     script = steps[-1].script
-    leaves, (state, _) = [], machine.first(case)
+    leaves: dict[str, Tensor] = {}
+    state, _ = machine.first(case)
     total = state.memory.new_zeros(())
     try:
-        for told in case.interfaces:
-            own = type(told)(*(part.clone().requires_grad_() for part in told))
-            leaves += own
-            reads, state = machine.function(state, own)
+        for at, told in enumerate(case.interfaces):
+            fields = told._asdict().items()
+            # The fields of options that are off are ().
+            own = {name: part.clone().requires_grad_() for name, part in fields if _is_told(part)}
+            leaves |= {f"{name} of step {at}": part for name, part in own.items()}
+            reads, state = machine.function(state, told._replace(**own))
             weights = torch.arange(1, reads.numel() + 1, dtype=reads.dtype).view_as(reads)
             total = total + (weights * reads).sum()
-        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     except RuntimeError as error:
         raise Broken("a gradient", f"RuntimeError: {error}", script) from error
-    fields = case.interfaces[0]._fields
-    for number, gradient in enumerate(gradients):
+    for name, gradient in zip(leaves, gradients, strict=True):
         if gradient is not None and not gradient.isfinite().all():
-            at, field = divmod(number, len(fields))
-            what = f"finite numbers for {fields[field]} of step {at}"
-            raise Broken(what, numbers(gradient), script)
+            raise Broken(f"finite numbers for {name}", numbers(gradient), script)
+
+
+def _is_told(part: Tensor | tuple[()]) -> bool:
+    return isinstance(part, Tensor)
 
 
 def _vmap_is_a_loop(machine: Machine, case: Rollout) -> None:
@@ -204,7 +208,8 @@ def _vmap_is_a_loop(machine: Machine, case: Rollout) -> None:
 
 
 def _stacked(values: list[Any]) -> Any:
-    return type(values[0])(*map(torch.stack, zip(*values, strict=True)))
+    parts = zip(*values, strict=True)
+    return type(values[0])(*(torch.stack(part) if _is_told(part[0]) else () for part in parts))
 
 
 # Of each state, in the order in which a step comes to them.

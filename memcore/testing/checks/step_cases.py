@@ -47,19 +47,20 @@ def _interfaces(words: int, heads: int, dtype: torch.dtype) -> st.SearchStrategy
         made = [own.to(dtype) for own in choices]
         return st.sampled_from(range(len(made))).map(lambda number: made[number].clone())
 
-    return st.builds(
-        DNCInterface,
-        read_keys=among(_contents((heads, words), LARGE[dtype])),
-        read_strengths=among(_strengths((heads,))),
-        write_key=among(_contents((words,), LARGE[dtype])),
-        write_strength=among(_strengths(())),
-        erase_vector=among(_gates((words,))),
-        write_vector=among(_contents((words,), LARGE[dtype])),
-        free_gates=among(_gates((heads,))),
-        allocation_gate=among(_gates(())),
-        write_gate=among(_gates(())),
-        read_modes=among(_modes(heads)),
-    )
+    # Not `st.builds`, which would draw the fields of options too.
+    fields = {
+        "read_keys": among(_contents((heads, words), LARGE[dtype])),
+        "read_strengths": among(_strengths((heads,))),
+        "write_key": among(_contents((words,), LARGE[dtype])),
+        "write_strength": among(_strengths(())),
+        "erase_vector": among(_gates((words,))),
+        "write_vector": among(_contents((words,), LARGE[dtype])),
+        "free_gates": among(_gates((heads,))),
+        "allocation_gate": among(_gates(())),
+        "write_gate": among(_gates(())),
+        "read_modes": among(_modes(heads)),
+    }
+    return st.fixed_dictionaries(fields).map(lambda told: DNCInterface(**told))
 
 
 def _noise(shape: Shape, count: int) -> list[Tensor]:
