@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.lanes import (
     clamped,
     filled,
@@ -23,6 +23,7 @@ __all__ = [
     "allocation_backward",
     "allocation_weighting",
     "ascending",
+    "retention",
     "usage",
     "usage_backward",
 ]
@@ -41,30 +42,65 @@ def _kept(read_weights, interface, gates, n, without, heads, padded):
 
 
 @kernel
-def usage(previous, write_weights, read_weights, interface, gates, target, heads, padded):
+def _spared(write_weights, n, without, writes, padded):
+    """``Π_h (1 − w_h)`` over all write heads but ``without``."""
+    one = filled(write_weights, 1)
+    spared = one
+    for write in range(writes):
+        if write != without:
+            rest = one - load(write_weights, write * padded + n)
+            spared = spared * clamped(rest, 0.0, math.inf)
+    return spared
+
+
+@inlined
+def _written(write_weights, n, writes, padded):
+    """How much was written, by one head or by any of several."""
+    if writes == 1:
+        return load(write_weights, n)
+    return filled(write_weights, 1) - _spared(write_weights, n, -1, writes, padded)
+
+
+@kernel
+def retention(read_weights, interface, gates, target, heads, padded):
+    """``ψ = Π_r (1 − f_r w_r)``; the free gates begin at ``interface[gates]``."""
+    for n in range(0, padded, lane_count(read_weights)):
+        store(target, n, _kept(read_weights, interface, gates, n, -1, heads, padded))
+
+
+@kernel
+def usage(
+    previous, write_weights, read_weights, interface, gates, target, heads, padded, writes
+):  # fmt: skip
     """``u = (u' + w − u' w) Π_r (1 − f_r w_r)``; the free gates begin at ``interface[gates]``."""
     one = filled(previous, 1)
     for n in range(0, padded, lane_count(previous)):
         before = load(previous, n)
-        used = fma(one - before, load(write_weights, n), before)
+        used = fma(one - before, _written(write_weights, n, writes, padded), before)
         store(target, n, used * _kept(read_weights, interface, gates, n, -1, heads, padded))
 
 
 @kernel
 def usage_backward(
-    previous, write_weights, read_weights, interface, gates, d_usage, d_write_weights,
-    d_read_weights, d_interface, heads, padded,
+    previous, write_weights, read_weights, interface, gates, d_usage, d_retention,
+    d_write_weights, d_read_weights, d_interface, heads, padded, writes, retaining,
 ):  # fmt: skip
-    """``d_usage`` becomes that of the step before, ``d_write_weights`` is set, the others grow."""
+    """``d_usage`` becomes that of the step before, ``d_write_weights`` is set, the others grow.
+
+    ``d_retention`` [P] is what else depends on the retention, looked at if ``retaining``.
+    """
     one, lanes = filled(previous, 1), lane_count(previous)
     for head in range(heads):
         gate, d_gate = spread(interface, gates + head), filled(previous, 0)
         for n in range(0, padded, lanes):
             before, weight = load(previous, n), load(read_weights, head * padded + n)
-            used = fma(one - before, load(write_weights, n), before)
+            used = fma(one - before, _written(write_weights, n, writes, padded), before)
             others = _kept(read_weights, interface, gates, n, head, heads, padded)
+            d_kept = load(d_usage, n) * used
+            if retaining:
+                d_kept = d_kept + load(d_retention, n)
             # No gradient where the retention was clamped.
-            slope = within(one - gate * weight, 0.0, math.inf, load(d_usage, n) * used * others)
+            slope = within(one - gate * weight, 0.0, math.inf, d_kept * others)
             d_gate = fma(slope, weight, d_gate)
             place = head * padded + n
             store(d_read_weights, place, load(d_read_weights, place) - slope * gate)
@@ -72,8 +108,16 @@ def usage_backward(
     for n in range(0, padded, lanes):
         kept = _kept(read_weights, interface, gates, n, -1, heads, padded)
         gradient = load(d_usage, n) * kept
-        store(d_usage, n, gradient * (one - load(write_weights, n)))
-        store(d_write_weights, n, gradient * (one - load(previous, n)))
+        store(d_usage, n, gradient * (one - _written(write_weights, n, writes, padded)))
+        slope = gradient * (one - load(previous, n))
+        if writes == 1:
+            store(d_write_weights, n, slope)
+        else:
+            for write in range(writes):
+                place = write * padded + n
+                others = _spared(write_weights, n, write, writes, padded)
+                rest = one - load(write_weights, place)
+                store(d_write_weights, place, within(rest, 0.0, math.inf, slope * others))
 
 
 @kernel

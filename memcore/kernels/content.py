@@ -23,7 +23,7 @@ from memcore.kernels.lanes import (
 )
 from memcore.kernels.products import multiply, multiply_transposed
 
-__all__ = ["content_backward", "content_weighting", "inverse_norms"]
+__all__ = ["content_backward", "content_weighting", "inverse_norms", "softmax"]
 
 NORM_EPSILON = 1e-6  # that of memcore.numerics
 
@@ -51,6 +51,25 @@ def _inverse_key_norm(interface, key, words):
 
 
 @kernel
+def softmax(weights, row, slots, padded):
+    """Of ``weights[row : row + slots]``, in place; beyond that comes 0."""
+    lanes = lane_count(weights)
+    fill(weights, row + slots, row + padded, -math.inf)
+    top = filled(weights, -math.inf)
+    for n in range(row, row + padded, lanes):
+        top = larger(load(weights, n), top)
+    most, summed = filled(weights, largest(top)), filled(weights, 0)
+    for n in range(row, row + padded, lanes):
+        weight = exponential(load(weights, n) - most)
+        summed = summed + weight
+        store(weights, n, weight)
+    share = filled(weights, 1 / total(summed))
+    for n in range(row, row + padded, lanes):
+        store(weights, n, load(weights, n) * share)
+    fill(weights, row + slots, row + padded, 0.0)
+
+
+@kernel
 def content_weighting(
     memory, inverse, interface, keys, strengths, cosines, weights, heads, words, slots, padded
 ):  # fmt: skip
@@ -71,19 +90,7 @@ def content_weighting(
             cosine = load(cosines, n) * scale * load(inverse, n - row)
             store(cosines, n, cosine)
             store(weights, n, cosine * strength)
-        fill(weights, row + slots, row + padded, -math.inf)
-        top = filled(memory, -math.inf)
-        for n in range(row, row + padded, lanes):
-            top = larger(load(weights, n), top)
-        most, summed = filled(memory, largest(top)), filled(memory, 0)
-        for n in range(row, row + padded, lanes):
-            weight = exponential(load(weights, n) - most)
-            summed = summed + weight
-            store(weights, n, weight)
-        share = filled(memory, 1 / total(summed))
-        for n in range(row, row + padded, lanes):
-            store(weights, n, load(weights, n) * share)
-        fill(weights, row + slots, row + padded, 0.0)
+        softmax(weights, row, slots, padded)
 
 
 @kernel

@@ -12,6 +12,11 @@ from memcore.kernels.compiling import kernel
 from memcore.kernels.content import content_backward, content_weighting
 from memcore.kernels.functions import copy, fill, oneplus, oneplus_slope, sigmoids
 from memcore.kernels.lanes import filled, fma, lane_count, load, part, spread, store, total
+from memcore.kernels.masked_content import (
+    masked_content_backward,
+    masked_content_weighting,
+    masked_keys,
+)
 from memcore.kernels.products import multiply, multiply_transposed
 from memcore.kernels.sizes import Sizes
 
@@ -40,6 +45,7 @@ class DAMRecord(NamedTuple):
     read_cosines: Any  # R·P
     interface: Any  # I, each part in its range
     slopes: Any  # R: derivatives of the strengths
+    read_norms: Any  # R·P, with masking: of the rows, inverse, as masks show them
 
 
 def gradient_size(sizes: Sizes) -> int:
@@ -49,7 +55,8 @@ def gradient_size(sizes: Sizes) -> int:
 
 def work_size(sizes: Sizes) -> int:
     """How many numbers `backward` needs to work in."""
-    return (2 * sizes.heads + 1) * sizes.padded + 2 * sizes.heads * sizes.words + 16
+    own = (2 * sizes.heads + 1) * sizes.padded + 2 * sizes.heads * sizes.words + 16
+    return own + sizes.masking * sizes.heads * (sizes.padded + sizes.words + 1)
 
 
 def order_size(sizes: Sizes) -> int:
@@ -59,7 +66,7 @@ def order_size(sizes: Sizes) -> int:
 
 def record_size(sizes: Sizes) -> int:
     """How many numbers a record takes, a multiple of a cache line."""
-    count = gradient_size(sizes) + (1 + sizes.heads) * sizes.padded
+    count = gradient_size(sizes) + (1 + sizes.heads * (1 + sizes.masking)) * sizes.padded
     return (count + sizes.interface + sizes.heads + 2 * 16) // 16 * 16
 
 
@@ -76,10 +83,13 @@ def fields(tape, at, sizes: Sizes):
     at += reads + padded
     cosines = part(tape, at, reads)
     interface = part(tape, at + reads, sizes.interface)
-    slopes = part(tape, at + reads + sizes.interface, sizes.heads)
+    at += reads + sizes.interface
+    slopes = part(tape, at, sizes.heads)
+    read_norms = part(tape, at + sizes.heads, sizes.masking * reads)
     return DAMRecord(
-        memory, used, write_weights, read_weights, inverse_norms, cosines, interface, slopes
-    )
+        memory, used, write_weights, read_weights, inverse_norms, cosines, interface, slopes,
+        read_norms,
+    )  # fmt: skip
 
 
 @kernel
@@ -102,10 +112,15 @@ def _activate(vector, interface, slopes, scratch, sizes: Sizes):
     for i in range(gates):
         interface[i] = vector[i]
     for head in range(sizes.heads):
-        interface[strengths + head] = oneplus(vector[strengths + head])
-        slopes[head] = oneplus_slope(vector[strengths + head])
+        interface[strengths + head] = oneplus(vector[strengths + head]) * sizes.temperature
+        slopes[head] = oneplus_slope(vector[strengths + head]) * sizes.temperature
     sigmoids(vector, scratch, gates, 2)
     copy(scratch, interface, gates, gates + 2)
+    if sizes.masking:
+        masks = gates + 2
+        sigmoids(vector, scratch, masks, strengths)
+        for i in range(masks, masks + strengths):
+            interface[i] = scratch[i] * (1 - sizes.mask_minimum) + sizes.mask_minimum
 
 
 @kernel
@@ -140,10 +155,16 @@ def forward(before, after, chosen, vector, reads, scratch, sizes: Sizes):
             store(norms, n, fma(new, new, load(norms, n)))
     for n in range(padded):
         norms[n] = 1 / math.sqrt(norms[n] + 1e-6)
-    content_weighting(
-        after.memory, norms, interface, 0, strengths, after.read_cosines, after.read_weights,
-        heads, words, sizes.slots, padded,
-    )  # fmt: skip
+    if sizes.masking:
+        masked_content_weighting(
+            after.memory, interface, 0, strengths, add + words + 2, after.read_cosines,
+            after.read_norms, after.read_weights, scratch, heads, words, sizes.slots, padded,
+        )  # fmt: skip
+    else:
+        content_weighting(
+            after.memory, norms, interface, 0, strengths, after.read_cosines, after.read_weights,
+            heads, words, sizes.slots, padded,
+        )  # fmt: skip
     decay = filled(reads, USAGE_DECAY)
     for n in range(0, padded, lanes):
         accessed = load(weights, n)
@@ -182,13 +203,24 @@ def backward(before, after, chosen, d_reads, d_state, d_interface, work, sizes: 
     for n in range(own):
         pairs[n] = after.read_weights[n]
         pairs[own + n] = d_recent[n]
-    content_backward(
-        after.memory, after.inverse_norms, interface, 0, strengths, after.read_cosines,
-        after.read_weights, pairs, own, shrink, d_interface, heads, words, padded,
-    )  # fmt: skip
+    masks = add + words + 2
+    if sizes.masking:
+        at = 2 * own + padded + 2 * heads * words
+        masked_content_backward(
+            after.memory, after.read_norms, interface, 0, strengths, masks, after.read_cosines,
+            after.read_weights, pairs, own, d_memory, d_interface,
+            part(work, at, heads * (padded + words + 1)), heads, words, padded,
+        )  # fmt: skip
+        masked_keys(interface, 0, masks, factors, heads * words, heads * words)
+    else:
+        content_backward(
+            after.memory, after.inverse_norms, interface, 0, strengths, after.read_cosines,
+            after.read_weights, pairs, own, shrink, d_interface, heads, words, padded,
+        )  # fmt: skip
+        for n in range(heads * words):
+            factors[heads * words + n] = interface[n]
     for n in range(heads * words):
         factors[n] = d_reads[n]
-        factors[heads * words + n] = interface[n]
     multiply(
         factors, 0, 1, words, pairs, 0, padded, 2 * lanes, d_memory, 0, padded,
         words, 2 * heads, padded, True,
@@ -223,3 +255,7 @@ def backward(before, after, chosen, d_reads, d_state, d_interface, work, sizes: 
     fill(d_weights, 0, padded, 0.0)
     for head in range(heads):
         d_interface[strengths + head] *= after.slopes[head]
+    # m = σ (1 − μ) + μ
+    for i in range(masks, masks + heads * words * sizes.masking):
+        share = (interface[i] - sizes.mask_minimum) * (1 - interface[i])
+        d_interface[i] *= share / (1 - sizes.mask_minimum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -20,8 +21,14 @@ CONTIGUOUS = torch.contiguous_format
 
 def _stride(layout: Layout) -> int:
     """Of how many steps' links one is kept."""
-    links = layout.memory_steps * layout.examples * layout.padded**2 * layout.itemsize
+    links = layout.memory_steps * layout.examples * layout.itemsize * prod(_square(layout))
     return 1 if links <= KEEP_ALL_LINKS else LINK_STRIDE
+
+
+def _square(layout: Layout) -> tuple[int, ...]:
+    """The shape of an example's links, [P, P] or of several write heads [H, P, P]."""
+    square, writes = (layout.padded, layout.padded), layout.sizes.writes
+    return (writes, *square) if writes > 1 else square
 
 
 def tell_forward(
@@ -36,7 +43,7 @@ def tell_forward(
         at = layout.memory_at(memory)
         kept += layout.memory_tapes(memory)
         if own is not None:
-            square = (layout.padded, layout.padded)
+            square = _square(layout)
             links, last = _squared(layout, state[own]), layout.new(layout.examples, *square)
             layout.tell(at + plan.LINKS_IN, links)
             layout.tell(at + plan.LINKS, last)
@@ -70,10 +77,10 @@ def tell_backward(
             layout.tell(at + plan.LINKS_IN, parts[2])
             layout.tell(at + plan.LINK_MARKS, parts[3])
             # The kernel changes it in place, and somebody else may hold the given one.
-            d_links = layout.zeros(layout.examples, layout.padded, layout.padded)
+            d_links = layout.zeros(layout.examples, *_square(layout))
             slots = layout.segment.memory.slots
             if slope[own] is not None:
-                d_links[:, :slots, :slots] = slope[own]
+                d_links[..., :slots, :slots] = slope[own]
             layout.tell(at + plan.D_LINKS, d_links)
             d_states[memory][own] = d_links
     _tell_states(layout, plan.D_STATE_IN, slopes)
@@ -86,7 +93,7 @@ def finish(layout: Layout, states: list[list[Any]], backward: bool) -> None:
     kind, slots = layout.segment.memory.kind, layout.segment.memory.slots
     for state in states:
         if kind.links is not None and slots != layout.padded:
-            state[kind.links] = state[kind.links][:, :slots, :slots].contiguous()
+            state[kind.links] = state[kind.links][..., :slots, :slots].contiguous()
         for at in kind.without_gradient if backward else ():
             state[at] = None
 
@@ -113,6 +120,6 @@ def _new_states(layout: Layout, like: Sequence[Sequence[Tensor]]) -> list[list[A
 
 
 def _squared(layout: Layout, links: Tensor) -> Tensor:
-    """Links ``[B, N, N]`` as kernels have them, [B, P, P]."""
+    """Links ``[B, N, N]`` or ``[B, H, N, N]`` as kernels have them, with P for N."""
     rest = layout.padded - links.shape[-1]
     return torch.nn.functional.pad(links, (0, rest, 0, rest)) if rest else links.contiguous()

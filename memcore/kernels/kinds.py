@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memcore.kernels import dam, dnc, memories, sparse, sparse_memories
+from memcore.kernels import (
+    dam,
+    dnc_backward,
+    dnc_record,
+    memories,
+    sparse,
+    sparse_memories,
+)
 from memcore.kernels.compiling import Entry
 from memcore.kernels.sizes import Sizes, padded_to
 
@@ -38,7 +45,9 @@ class Kind:
         """Multiplications of a step, about; those of a search over rows are not known."""
         if self.sparse:
             return 40 * sizes.heads * (sizes.reads + 2 * sizes.temporal) * sizes.padded
-        square = 0 if self.links is None else sizes.padded**2 * (2 * sizes.heads + 1)
+        square = 0
+        if self.links is not None:
+            square = sizes.writes * sizes.padded**2 * (2 * sizes.heads + 1)
         return 3 * sizes.padded * sizes.words * sizes.heads + square
 
 
@@ -50,10 +59,10 @@ DNC = Kind(
     fields=(0, 1, 2, None, 4, 3),  # memory, usage, precedence, link, read_weights, write_weights
     links=3,
     sparse=False,
-    record_size=dnc.record_size,
-    order_size=dnc.order_size,
-    gradient_size=dnc.gradient_size,
-    work_size=dnc.work_size,
+    record_size=dnc_record.record_size,
+    order_size=dnc_record.order_size,
+    gradient_size=dnc_record.gradient_size,
+    work_size=dnc_backward.work_size,
     forward=memories.DNC_FORWARD,
     backward=memories.DNC_BACKWARD,
 )

@@ -45,7 +45,8 @@ class _Measures:
         self.kept_steps = self.memory_steps + 1 if recording else 2
         self.sizes = sizes = Sizes(
             memory.slots, self.padded, memory.words, memory.heads, memory.interface, memory.reads,
-            memory.temporal,
+            memory.temporal, memory.writes, int(memory.masking), int(memory.deallocation),
+            int(memory.sharpness), memory.mask_minimum, memory.temperature,
         )  # fmt: skip
         self.record, self.order = kind.record_size(sizes), kind.order_size(sizes)
         self.work = kind.cost(sizes)  # multiplications of a step
@@ -62,12 +63,21 @@ class _Measures:
             plan.SLOTS: memory.slots, plan.PADDED: self.padded, plan.WORDS: memory.words,
             plan.HEADS: memory.heads, plan.INTERFACE: memory.interface,
             plan.READS: memory.reads, plan.TEMPORAL: memory.temporal,
+            plan.WRITES: sizes.writes, plan.MASKING: sizes.masking,
+            plan.DEALLOCATION: sizes.deallocation, plan.SHARPNESS: sizes.sharpness,
+            plan.MASK_MINIMUM: _bits(sizes.mask_minimum),
+            plan.TEMPERATURE: _bits(sizes.temperature),
             plan.INTERFACE_WIDTH: self.vector_width, plan.RECORDING: int(recording),
             plan.RECORD: self.record, plan.ORDER: self.order,
             plan.GRADIENT: kind.gradient_size(sizes), plan.WORK: kind.work_size(sizes),
-            plan.CLIP: struct.unpack("q", struct.pack("d", cells.clip))[0],
+            plan.CLIP: _bits(cells.clip),
         }.items():  # fmt: skip
             self.told[place] = value
+
+
+def _bits(number: float) -> int:
+    """Those of a float64, as a whole number."""
+    return struct.unpack("q", struct.pack("d", number))[0]
 
 
 _measured = lru_cache(maxsize=128)(_Measures)

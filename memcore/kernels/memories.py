@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from memcore.kernels import dam, dnc, plan
+from memcore.kernels import dam, dnc, dnc_backward, plan
 from memcore.kernels.compiling import entries, joined, kernel
 from memcore.kernels.content import inverse_norms
+from memcore.kernels.dnc_record import fields as dnc_fields
 from memcore.kernels.lanes import floats_at, int32s_at, int64s_at, part
 from memcore.kernels.links import links_forward
 from memcore.kernels.records import enter_memory, enter_rows, leave_memory, leave_rows
@@ -22,7 +23,7 @@ __all__ = ["DAM_BACKWARD", "DAM_FORWARD", "DNC_BACKWARD", "DNC_FORWARD"]
 @kernel
 def _kept_links(told, at, example, step, zero):
     """The links of an example after ``step`` steps, if they are given or kept."""
-    square, stride = told[plan.PADDED] * told[plan.PADDED], told[plan.STRIDE]
+    square, stride = told[plan.WRITES] * told[plan.PADDED] * told[plan.PADDED], told[plan.STRIDE]
     if step == 0:
         return part(floats_at(told[at + plan.LINKS_IN], ANYTHING, zero), example * square, square)
     marks = floats_at(told[at + plan.LINK_MARKS], ANYTHING, zero)
@@ -34,8 +35,8 @@ def _kept_links(told, at, example, step, zero):
 def _enter_dnc(told, at, example, record, sizes, zero):
     enter_memory(record.memory, told[at], example, sizes, zero)
     enter_rows(record.usage, told[at + 1], example, 1, sizes, zero)
-    enter_rows(record.precedence, told[at + 2], example, 1, sizes, zero)
-    enter_rows(record.write_weights, told[at + 3], example, 1, sizes, zero)
+    enter_rows(record.precedence, told[at + 2], example, sizes.writes, sizes, zero)
+    enter_rows(record.write_weights, told[at + 3], example, sizes.writes, sizes, zero)
     enter_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
 
 
@@ -43,8 +44,8 @@ def _enter_dnc(told, at, example, record, sizes, zero):
 def _leave_dnc(told, at, example, record, sizes, zero):
     leave_memory(record.memory, told[at], example, sizes, zero)
     leave_rows(record.usage, told[at + 1], example, 1, sizes, zero)
-    leave_rows(record.precedence, told[at + 2], example, 1, sizes, zero)
-    leave_rows(record.write_weights, told[at + 3], example, 1, sizes, zero)
+    leave_rows(record.precedence, told[at + 2], example, sizes.writes, sizes, zero)
+    leave_rows(record.write_weights, told[at + 3], example, sizes.writes, sizes, zero)
     leave_rows(record.read_weights, told[at + 4], example, sizes.heads, sizes, zero)
 
 
@@ -55,16 +56,16 @@ def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero)
     tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
     orders = int32s_at(told[at + plan.ORDERS], ANYTHING)
     here, there = places(told, example, step)
-    before = dnc.fields(tape, here * told[plan.RECORD], sizes)
+    before = dnc_fields(tape, here * told[plan.RECORD], sizes)
     if what == plan.BEGIN:
         _enter_dnc(told, at + plan.STATE_IN, example, before, sizes, zero)
         inverse_norms(before.memory, before.inverse_norms, sizes.words, sizes.padded)
         for place in range(order):
-            orders[here * order + place] = place
+            orders[here * order + place] = place % sizes.padded
     elif what == plan.END:
         _leave_dnc(told, at + plan.STATE_OUT, example, before, sizes, zero)
     else:
-        square = sizes.padded * sizes.padded
+        square = sizes.writes * sizes.padded * sizes.padded
         running = floats_at(told[at + plan.LINKS], ANYTHING, zero)
         old = new = part(running, example * square, square)
         if step == 0 or (recording and step % stride == 0):
@@ -74,7 +75,7 @@ def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero)
         for place in range(order):
             orders[there * order + place] = orders[here * order + place]
         dnc.forward(
-            before, dnc.fields(tape, there * told[plan.RECORD], sizes),
+            before, dnc_fields(tape, there * told[plan.RECORD], sizes),
             part(orders, there * order, order), old, new,
             floats_at(vector, told[plan.INTERFACE_WIDTH], zero),
             floats_at(reads, sizes.heads * sizes.words, zero),
@@ -86,14 +87,19 @@ def _dnc_forward(told, what, at, example, step, vector, reads, scratch, _, zero)
 def _links_before(told, at, example, step, tape, target, sizes, zero):
     """The links before a step: kept, or made again in ``target`` from the last that were."""
     last, record = step // told[plan.STRIDE] * told[plan.STRIDE], told[plan.RECORD]
+    square = sizes.padded * sizes.padded
     links, nothing = _kept_links(told, at, example, last, zero), part(tape, 0, 0)
     for made in range(last, step):
         here, there = places(told, example, made)
-        old, new = dnc.fields(tape, here * record, sizes), dnc.fields(tape, there * record, sizes)
-        links_forward(
-            links, target, new.write_weights, old.precedence, old.read_weights, nothing, nothing,
-            0, sizes.padded,
-        )  # fmt: skip
+        old, new = dnc_fields(tape, here * record, sizes), dnc_fields(tape, there * record, sizes)
+        for write in range(sizes.writes):
+            row = write * sizes.padded
+            links_forward(
+                part(links, row * sizes.padded, square), part(target, row * sizes.padded, square),
+                part(new.write_weights, row, sizes.padded),
+                part(old.precedence, row, sizes.padded), old.read_weights, nothing, nothing,
+                0, sizes.padded,
+            )  # fmt: skip
         links = target
     return links
 
@@ -101,7 +107,7 @@ def _links_before(told, at, example, step, tape, target, sizes, zero):
 @joined
 def _dnc_backward(told, what, at, example, step, d_reads, d_vector, work, d_state, zero):
     sizes, order, record = sizes_of(told), told[plan.ORDER], told[plan.RECORD]
-    gradient = dnc.fields(floats_at(d_state, ANYTHING, zero), 0, sizes)
+    gradient = dnc_fields(floats_at(d_state, ANYTHING, zero), 0, sizes)
     if what == plan.BEGIN:
         _enter_dnc(told, at + plan.D_STATE_IN, example, gradient, sizes, zero)
     elif what == plan.END:
@@ -110,12 +116,12 @@ def _dnc_backward(told, what, at, example, step, d_reads, d_vector, work, d_stat
         tape = floats_at(told[at + plan.TAPE], ANYTHING, zero)
         orders = int32s_at(told[at + plan.ORDERS], ANYTHING)
         here, there = places(told, example, step)
-        square = sizes.padded * sizes.padded
+        square = sizes.writes * sizes.padded * sizes.padded
         d_links = floats_at(told[at + plan.D_LINKS], ANYTHING, zero)
         space = floats_at(work, told[plan.WORK], zero)
         own = told[plan.WORK] - square
-        dnc.backward(
-            dnc.fields(tape, here * record, sizes), dnc.fields(tape, there * record, sizes),
+        dnc_backward.backward(
+            dnc_fields(tape, here * record, sizes), dnc_fields(tape, there * record, sizes),
             part(orders, there * order, order),
             _links_before(
                 told, at, example, step, tape, part(space, own, square), sizes, zero

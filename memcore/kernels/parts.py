@@ -23,6 +23,12 @@ class Memory(NamedTuple):
     interface: int
     reads: int = 0  # K, of a sparse memory
     temporal: int = 0  # K_L
+    writes: int = 1  # H
+    masking: bool = False
+    mask_minimum: float = 0.0
+    deallocation: bool = False
+    sharpness: bool = False
+    temperature: float = 1.0
 
 
 class Cells(NamedTuple):

@@ -18,6 +18,8 @@ INPUT = next(_header)  # numbers of an input, or of an interface vector where th
 MEMORY_STEP, MEMORIES, MEMORY_STEPS, SLOTS, PADDED, WORDS, HEADS = (next(_header) for _ in range(7))
 INTERFACE, INTERFACE_WIDTH, RECORDING, STRIDE = (next(_header) for _ in range(4))
 READS, TEMPORAL = next(_header), next(_header)  # K and K_L, of a sparse memory
+WRITES, MASKING, DEALLOCATION, SHARPNESS = (next(_header) for _ in range(4))  # H; 0 or 1
+MASK_MINIMUM, TEMPERATURE = next(_header), next(_header)  # the bits of float64s
 RECORD, ORDER, GRADIENT, WORK = (next(_header) for _ in range(4))  # numbers for one example
 # MEMORY_STEP is the address of the memory's own entry, forward's or backward's.
 HALF, TIME, LAYER = (next(_header) for _ in range(3))  # what of forward is to run, see below
@@ -55,10 +57,10 @@ TAPE = 0  # [B, S + 1, RECORD], or [B, 2, RECORD] where nothing is recorded
 ORDERS = 1  # int32, [B, S + 1, ORDER], or [B, 2, ORDER]
 # A state's fields in the order of STATE_FIELDS: those given, those made, and their gradients.
 STATE_IN, STATE_OUT, D_STATE_IN, D_STATE_OUT = range(2, 22, 5)
-LINKS_IN = 22  # [B, P, P]
-LINKS = 23  # [B, P, P]: those of the last step
-LINK_MARKS = 24  # [B, (S − 1) // STRIDE, P, P]: every STRIDE-th
-D_LINKS = 25  # [B, P, P]: of the last step, then of the first
+LINKS_IN = 22  # [B, H, P, P]
+LINKS = 23  # [B, H, P, P]: those of the last step
+LINK_MARKS = 24  # [B, (S − 1) // STRIDE, H, P, P]: every STRIDE-th
+D_LINKS = 25  # [B, H, P, P]: of the last step, then of the first
 MEMORY_SIZE = 64  # a sparse one has others: memcore.kernels.sparse_plan
 
 # What a state's addresses are, in order; DAM has no precedence, links have places of their own.

@@ -8,7 +8,7 @@ __all__ = ["Sizes", "padded_to", "registers"]
 
 
 class Sizes(NamedTuple):
-    """Whole numbers, all known before a kernel runs."""
+    """Numbers that are all known before a kernel runs."""
 
     slots: int  # N
     padded: int  # P, N rounded up to two registers; of a sparse memory W, to one
@@ -17,6 +17,12 @@ class Sizes(NamedTuple):
     interface: int  # length of the interface vector
     reads: int  # K, of a sparse memory
     temporal: int  # K_L
+    writes: int  # H
+    masking: int  # 0 or 1, as the next two
+    deallocation: int
+    sharpness: int
+    mask_minimum: float  # μ
+    temperature: float
 
 
 def registers(itemsize: int) -> int:

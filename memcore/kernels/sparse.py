@@ -130,8 +130,9 @@ def _activate(vector, record: SparseRecord, sizes: Sizes):
         fill(record.keys, key + words, key + padded, 0.0)
         squared = dot(record.keys, key, record.keys, key, padded)
         record.key_norms[head] = 1 / math.sqrt(squared + NORM_EPSILON)
-        record.strengths[head] = oneplus(vector[heads * words + head])
-        record.slopes[head] = oneplus_slope(vector[heads * words + head])
+        raw = vector[heads * words + head]
+        record.strengths[head] = oneplus(raw) * sizes.temperature
+        record.slopes[head] = oneplus_slope(raw) * sizes.temperature
     at = heads * (words + 1)
     _copy_from(vector, at, record.add, words)
     fill(record.add, words, padded, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memcore.kernels import plan
 from memcore.kernels.compiling import kernel
+from memcore.kernels.lanes import float_of
 from memcore.kernels.sizes import Sizes
 
 __all__ = ["ANYTHING", "places", "sizes_of"]
@@ -16,7 +17,9 @@ def sizes_of(told):
     """The memory's sizes."""
     return Sizes(
         told[plan.SLOTS], told[plan.PADDED], told[plan.WORDS], told[plan.HEADS],
-        told[plan.INTERFACE], told[plan.READS], told[plan.TEMPORAL],
+        told[plan.INTERFACE], told[plan.READS], told[plan.TEMPORAL], told[plan.WRITES],
+        told[plan.MASKING], told[plan.DEALLOCATION], told[plan.SHARPNESS],
+        float_of(told[plan.MASK_MINIMUM]), float_of(told[plan.TEMPERATURE]),
     )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ FAULTS = (
     Fault(
         "a gradient flows where the retention was clamped",
         "memcore/kernels/allocation.py",
-        "slope = within(one - gate * weight, 0.0, math.inf, load(d_usage, n) * used * others)",
-        "slope = load(d_usage, n) * used * others",
+        "slope = within(one - gate * weight, 0.0, math.inf, d_kept * others)",
+        "slope = d_kept * others",
         (f"{PIECES}::test_usage",),
         needs="numba",
     ),
@@ -81,7 +81,7 @@ FAULTS = (
     ),
     Fault(
         "the sum of what was written has no gradient through the precedence",
-        "memcore/kernels/dnc.py",
+        "memcore/kernels/dnc_backward.py",
         "store(d_weights, n, load(d_weights, n) + slope - loss)",
         "store(d_weights, n, load(d_weights, n) + slope)",
         (f"{STEP}::test_a_step_and_its_gradients",),
@@ -150,7 +150,7 @@ FAULTS = (
     Fault(
         "backward changes the gradient of the links that it was given",
         "memcore/kernels/dense_states.py",
-        "                d_links[:, :slots, :slots] = slope[own]\n",
+        "                d_links[..., :slots, :slots] = slope[own]\n",
         "                d_links = _squared(layout, slope[own])\n",
         (f"{STEP}::test_gradients_that_are_given_are_not_changed",),
         needs="numba",

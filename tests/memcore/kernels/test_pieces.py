@@ -121,7 +121,7 @@ def test_usage(slots: int, heads: int) -> None:
     # The gates stand somewhere in the interface.
     interface = np.concatenate([np.full(4, np.nan), gates.detach().numpy(), np.full(4, np.nan)])
     target, flat = np.full(wide, np.nan), [padded(x) for x in (before, written, read)]
-    _usage(*flat, interface, 4, target, heads, wide)
+    _usage(*flat, interface, 4, target, heads, wide, 1)
     close(rows(target, 1, slots)[0], expected)
     cotangent = draw.real(slots)
     d_before, d_written, d_read, d_gates = slopes(
@@ -130,8 +130,9 @@ def test_usage(slots: int, heads: int) -> None:
     d_usage, found_written = padded(cotangent), np.full(wide, np.nan)
     found_read, d_interface = np.ones(heads * wide), np.ones(len(interface))
     _usage_backward(
-        *flat, interface, 4, d_usage, found_written, found_read, d_interface, heads, wide
-    )
+        *flat, interface, 4, d_usage, target, found_written, found_read, d_interface, heads, wide,
+        1, False,
+    )  # fmt: skip
     close(rows(d_usage, 1, slots)[0], d_before)
     close(rows(found_written, 1, slots)[0], d_written)
     close(found_read.reshape(heads, wide)[:, :slots] - 1, d_read)
