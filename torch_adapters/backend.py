@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, numba_is_missing, why_not_numba
+from memcore.options import no_masked_search
 from torch_adapters.cells import CELLS
 from torch_adapters.controller import Controller
 from torch_adapters.interface import Interface
@@ -89,7 +90,9 @@ def _why_not_call(module: MemoryRNN, autocast: bool, pass_through_memory: bool) 
         return "the debug dictionary shows every step"
     if not pass_through_memory:
         return "pass_through_memory=False leaves the memory out"
-    return numba_is_missing()
+    cell: Any = module.cell
+    masked = no_masked_search(cell.options) if is_sparse(cell) else None
+    return numba_is_missing() or masked
 
 
 def _why_not_modules(module: MemoryRNN) -> str | None:
@@ -113,6 +116,8 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
         reason = _why_not_one(f"interfaces[{layer}]", interface, Interface)
         if reason is not None:
             return reason
+        if interface.norm is not None:
+            return "kernels know nothing of layer_norm"
         parts: Any = interface.parts
         for part, linear in parts.items():
             name = f"interfaces[{layer}].parts.{part}"

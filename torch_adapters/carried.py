@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,17 +54,22 @@ class Carried(NamedTuple):
             joined(self.reads, before.reads),
         )
 
-    def empty(self, cell: Cell[Any], examples: Tensor) -> Carried:
-        """Memory and reads of those examples, a bool ``[B]``, back at the beginning."""
+    def empty(self, cell: Cell[Any], examples: Tensor, rows: Sequence[Tensor]) -> Carried:
+        """Memory and reads of those examples, a bool ``[B]``, back at the beginning.
+
+        ``rows`` are those that the memories begin with, none at all where they are zeros.
+        """
+        learned = [{"row": row} for row in rows] or [{}] * len(self.memories)
+        pairs = zip(self.memories, learned, strict=True)
         return self._replace(
-            memories=[cell.reset(memory, examples) for memory in self.memories],
+            memories=[cell.reset(memory, examples, **row) for memory, row in pairs],
             reads=self.reads.masked_fill(examples[:, None], 0),
         )
 
-    def begin(self, cell: Cell[Any], examples: Tensor) -> Carried:
+    def begin(self, cell: Cell[Any], examples: Tensor, rows: Sequence[Tensor]) -> Carried:
         """Those examples, a bool ``[B]``, wholly back at the beginning."""
         hidden = self._map_hidden(lambda state: state.masked_fill(examples[:, None], 0))
-        return self._replace(hidden=hidden).empty(cell, examples)
+        return self._replace(hidden=hidden).empty(cell, examples, rows)
 
     def _map_hidden(self, function: Callable[[Tensor], Tensor]) -> list[ControllerState]:
         return [[tuple(map(function, state)) for state in layer] for layer in self.hidden]

@@ -35,9 +35,14 @@ class Cell(Protocol[State]):
         ...
 
     def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        row: Tensor | None = None,
     ) -> State:
-        """The state before the first step."""
+        """The state before the first step; ``row [W]``, where given, is that of all slots."""
         ...
 
     def check_state(
@@ -50,8 +55,8 @@ class Cell(Protocol[State]):
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         ...
 
-    def reset(self, state: State, examples: Tensor) -> State:
-        """The state with those examples, a bool tensor ``[B]``, back at the beginning."""
+    def reset(self, state: State, examples: Tensor, row: Tensor | None = None) -> State:
+        """The state with those examples, a bool tensor ``[B]``, as `init_state` has them."""
         ...
 
     def take(self, state: State, examples: Tensor) -> State:
@@ -76,7 +81,12 @@ class DenseCell(ABC, Generic[State]):
 
     @abstractmethod
     def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        row: Tensor | None = None,
     ) -> State:
         """The state before the first step."""
 
@@ -92,11 +102,13 @@ class DenseCell(ABC, Generic[State]):
         for field, shape in _fields(expected).items():
             check_tensor(f"{name}.{field}", getattr(state, field), shape.shape, dtype, device)
 
-    def reset(self, state: State, examples: Tensor) -> State:
+    def reset(self, state: State, examples: Tensor, row: Tensor | None = None) -> State:
         """The state with those examples back at the beginning."""
         fields = _fields(state)
         first = next(iter(fields.values()))
-        empty = _fields(self.init_state(1, dtype=first.dtype, device=first.device))
+        place = {"dtype": first.dtype, "device": first.device}
+        empty = _fields(self.init_state(1, row=row, **place) if row is not None
+                        else self.init_state(1, **place))  # fmt: skip
         chosen = {
             name: torch.where(examples.view(-1, *[1] * (value.dim() - 1)), empty[name], value)
             for name, value in fields.items()
@@ -125,11 +137,13 @@ class DenseMemory(DenseCell[State]):
         nr_cells: N.
         cell_size: W.
         read_heads: R.
+        options: what the memory's functions take by that name.
     """
 
     nr_cells: int
     cell_size: int
     read_heads: int
+    options: Any
 
     memory: ClassVar[Any]  # `memcore.dnc` or `memcore.dam`
 
@@ -141,7 +155,8 @@ class DenseMemory(DenseCell[State]):
     @property
     def interface_sizes(self) -> Mapping[str, int]:
         """How many numbers each part of the interface vector takes, in order."""
-        return self.memory.interface_sizes(self.cell_size, self.read_heads)
+        sizes = self.cell_size, self.read_heads
+        return self.memory.interface_sizes(*sizes, options=self.options)
 
     @property
     def read_size(self) -> int:
@@ -149,18 +164,27 @@ class DenseMemory(DenseCell[State]):
         return self.read_heads * self.cell_size
 
     def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        row: Tensor | None = None,
     ) -> State:
-        """An empty memory for each example."""
-        state = self.memory.init_state(
-            self.nr_cells, self.cell_size, self.read_heads, dtype=dtype, device=device
-        )
-        return batched_zeros(state, batch_size)
+        """An empty memory for each example; ``row [W]``, where given, is that of all slots."""
+        state: Any = batched_zeros(self.empty(dtype=dtype, device=device), batch_size)
+        if row is not None:
+            state = state._replace(memory=row.expand_as(state.memory))
+        return state
+
+    @abstractmethod
+    def empty(self, *, dtype: torch.dtype, device: torch.device | str) -> State:
+        """An empty memory for one example."""
 
     def step(self, state: State, interface: Tensor, backend: str = "auto") -> tuple[Tensor, State]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
-        reads, state = self.memory.batched_step_unchecked(state, interface, backend)
+        reads, state = self.memory.batched_step_unchecked(state, interface, self.options, backend)
         return reads.flatten(1), state
 
     def trace(self, state: State, example: int) -> dict[str, Tensor]:

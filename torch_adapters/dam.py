@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from memcore import dam
+from memcore.options import PLAIN_SAM, SAMOptions, options_among
 from torch_adapters.cell import DenseMemory
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
@@ -19,9 +20,16 @@ __all__ = ["DAM", "DAMCell"]
 class DAMCell(DenseMemory[dam.DAMState]):
     """DAM's memory, batched: `memcore.dam`."""
 
+    options: SAMOptions = PLAIN_SAM
+
     kernel: ClassVar[str] = "DAM"
     memory: ClassVar[Any] = dam
     state_type: ClassVar[type[Any]] = dam.DAMState
+
+    def empty(self, *, dtype: torch.dtype, device: torch.device | str) -> dam.DAMState:
+        """An empty memory for one example."""
+        sizes = self.nr_cells, self.cell_size, self.read_heads
+        return dam.init_state(*sizes, dtype=dtype, device=device)
 
 
 class DAM(MemoryRNN):
@@ -40,14 +48,20 @@ class DAM(MemoryRNN):
         bias: as in `DNC`.
         batch_first: as in `DNC`.
         dropout: as in `DNC`.
-        bidirectional: must be False.
+        bypass_dropout: as in `DNC`.
+        layer_norm: as in `DNC`.
+        bidirectional: as in `DNC`.
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
+        masking: as in `DNC`.
+        mask_minimum: as in `DNC`.
+        temperature: as in `DNC`.
         nonlinearity: as in `DNC`.
         gpu_id: as in `DNC`.
         independent_linears: as in `DNC`.
         share_memory: as in `DNC`.
+        learned_memory: as in `DNC`.
         debug: as in `DNC`.
         clip: as in `DNC`.
         output_size: as in `DNC`.
@@ -71,14 +85,20 @@ class DAM(MemoryRNN):
         bias: bool = True,
         batch_first: bool = True,
         dropout: float = 0,
+        bypass_dropout: float = 0,
+        layer_norm: bool = False,
         bidirectional: bool = False,
         nr_cells: int = 5000,
         read_heads: int = 4,
         cell_size: int = 10,
+        masking: bool = False,
+        mask_minimum: float = 0,
+        temperature: float = 1,
         nonlinearity: str = "tanh",
         gpu_id: int = -1,
         independent_linears: bool = False,
         share_memory: bool = True,
+        learned_memory: bool = False,
         debug: bool = False,
         clip: float = 20,
         output_size: int | None = None,
@@ -86,5 +106,5 @@ class DAM(MemoryRNN):
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        options = RNNOptions.among(locals())
-        super().__init__(DAMCell(nr_cells, cell_size, read_heads), options)
+        options, own = RNNOptions.among(locals()), options_among(SAMOptions, locals())
+        super().__init__(DAMCell(nr_cells, cell_size, read_heads, own), options)

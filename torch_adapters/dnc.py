@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memcore import dnc
+from memcore.options import PLAIN_DNC, options_among
 from torch_adapters.cell import DenseMemory
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
@@ -20,9 +21,16 @@ __all__ = ["DNC", "DNCCell"]
 class DNCCell(DenseMemory[dnc.DNCState]):
     """The DNC's memory, batched: `memcore.dnc`."""
 
+    options: dnc.DNCOptions = PLAIN_DNC
+
     kernel: ClassVar[str] = "DNC"
     memory: ClassVar[Any] = dnc
     state_type: ClassVar[type[Any]] = dnc.DNCState
+
+    def empty(self, *, dtype: torch.dtype, device: torch.device | str) -> dnc.DNCState:
+        """An empty memory for one example."""
+        sizes = self.nr_cells, self.cell_size, self.read_heads
+        return dnc.init_state(*sizes, options=self.options, dtype=dtype, device=device)
 
     def trace(self, state: dnc.DNCState, example: int) -> dict[str, Tensor]:
         """The debug dictionary's row."""
@@ -47,15 +55,26 @@ class DNC(MemoryRNN):
         bias: whether the RNNs have biases.
         batch_first: inputs and outputs are ``[B, T, ·]`` rather than ``[T, B, ·]``.
         dropout: in [0, 1), between the RNN's own layers; without effect where there is one.
-        bidirectional: must be False.
+        bypass_dropout: in [0, 1), on the way from the controller past the memory to the output.
+            Franke et al. 2018 (arXiv 1807.02658), as the next two.
+        layer_norm: normalize the interface vector.
+        bidirectional: a second controller, without memory, reads the sequence from its end and
+            joins the output. It needs whole sequences: no ``hx``, ``episode_start`` or `step`.
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
+        write_heads: H.
+        masking: each key brings a mask and is compared with slots as far as that shows them.
+        mask_minimum: in [0, 1), what a mask shows at the least.
+        deallocation: what the free gates release is faded.
+        link_sharpness: where links lead is concentrated as the controller says.
+        temperature: above 0: the strengths of keys are multiplied by it.
         nonlinearity: ``'tanh'`` or ``'relu'``, for ``rnn_type='rnn'``.
         gpu_id: -1, or the CUDA device to build on, as ``device=f"cuda:{gpu_id}"``.
         independent_linears: one linear map for each part of the interface, with parameters by
             name, rather than one for all.
         share_memory: one memory for all layers rather than one each.
+        learned_memory: what each row of an empty memory holds is a parameter.
         debug: return the debug dictionary as a third value.
         clip: the controller's output is clamped to ±clip; 0: not at all.
         output_size: Y, the width of the output; None: ``input_size``.
@@ -81,14 +100,23 @@ class DNC(MemoryRNN):
         bias: bool = True,
         batch_first: bool = True,
         dropout: float = 0,
+        bypass_dropout: float = 0,
+        layer_norm: bool = False,
         bidirectional: bool = False,
         nr_cells: int = 5,
         read_heads: int = 2,
         cell_size: int = 10,
+        write_heads: int = 1,
+        masking: bool = False,
+        mask_minimum: float = 0,
+        deallocation: bool = False,
+        link_sharpness: bool = False,
+        temperature: float = 1,
         nonlinearity: str = "tanh",
         gpu_id: int = -1,
         independent_linears: bool = False,
         share_memory: bool = True,
+        learned_memory: bool = False,
         debug: bool = False,
         clip: float = 20,
         output_size: int | None = None,
@@ -96,5 +124,5 @@ class DNC(MemoryRNN):
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        options = RNNOptions.among(locals())
-        super().__init__(DNCCell(nr_cells, cell_size, read_heads), options)
+        options, own = RNNOptions.among(locals()), options_among(dnc.DNCOptions, locals())
+        super().__init__(DNCCell(nr_cells, cell_size, read_heads, own), options)

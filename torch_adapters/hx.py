@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ class Door:
     shared_memory: bool
     dtype: torch.dtype  # of the parameters
     device: torch.device
+    rows: Sequence[Tensor]  # of each memory the [W] that it begins with; none: zeros
 
     @property
     def memory_dtype(self) -> torch.dtype:
@@ -51,7 +53,8 @@ class Door:
         count = 1 if self.shared_memory else self.num_layers
         place = {"dtype": self.memory_dtype, "device": self.device}
         try:
-            return [self.cell.init_state(self.batch_size, **place) for _ in range(count)]
+            learned: list[dict[str, Any]] = [{"row": row} for row in self.rows] or [{}] * count
+            return [self.cell.init_state(self.batch_size, **place, **row) for row in learned]
         except MemcoreError as error:
             # A module calls them by another name.
             raise MemcoreError(re.sub("^slots:", "nr_cells:", str(error))) from error
@@ -94,7 +97,7 @@ class Door:
                 f"reset_experience: expected a bool or a bool tensor, got {_describe(which)}"
             )
         check_tensor("reset_experience", which, (self.batch_size,), torch.bool, self.device)
-        return carried.empty(self.cell, which)
+        return carried.empty(self.cell, which, self.rows)
 
     def leave(self, carried: Carried) -> ModuleState:
         """What the caller gets; controller states in the parameters' dtype after autocast too."""

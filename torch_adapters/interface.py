@@ -20,6 +20,8 @@ class Interface(nn.Module):
         hidden_size: H.
         sizes: name → length of each part, in order.
         independent: one map for each part.
+        layer_norm: normalize the whole vector, before its parts are brought into their ranges.
+            Franke et al. 2018 (arXiv 1807.02658).
         device: PyTorch's convention.
         dtype: PyTorch's convention.
     """
@@ -30,6 +32,7 @@ class Interface(nn.Module):
         sizes: Mapping[str, int],
         *,
         independent: bool = False,
+        layer_norm: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -41,8 +44,11 @@ class Interface(nn.Module):
                 for name, size in parts.items()
             }
         )
+        size = sum(sizes.values())
+        self.norm = nn.LayerNorm(size, device=device, dtype=dtype) if layer_norm else None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``[B, H]`` to interface vectors ``[B, I]``."""
         vectors = [part(hidden) for part in self.parts.values()]
-        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1)
+        whole = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1)
+        return whole if self.norm is None else self.norm(whole)

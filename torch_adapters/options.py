@@ -15,6 +15,7 @@ from memcore.backends import check_backend
 from memcore.errors import check_device, check_size
 from torch_adapters.cells import CELLS
 from torch_adapters.controller import Controller
+from torch_adapters.reverse import Reverse
 
 __all__ = ["RNNOptions", "check_clip"]
 
@@ -40,11 +41,14 @@ class RNNOptions:
     bias: bool
     batch_first: bool
     dropout: float
+    bypass_dropout: float
+    layer_norm: bool
     bidirectional: bool
     nonlinearity: str
     gpu_id: int
     independent_linears: bool
     share_memory: bool
+    learned_memory: bool
     debug: bool
     clip: float
     output_size: int | None
@@ -62,22 +66,16 @@ class RNNOptions:
             setattr(self, name, check_size(name, getattr(self, name)))
         if self.output_size is not None:
             self.output_size = check_size("output_size", self.output_size)
-        for name in ("bias", "batch_first", "bidirectional", "independent_linears",
-                     "share_memory", "debug"):  # fmt: skip
+        for name in ("bias", "batch_first", "layer_norm", "bidirectional", "independent_linears",
+                     "share_memory", "learned_memory", "debug"):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 kind = type(getattr(self, name)).__name__
                 raise TypeError(f"{name}: expected a bool, got {kind}")
-        if self.bidirectional:
-            raise MemcoreError(
-                "bidirectional: expected False, got True; a memory written in two directions has "
-                "no state to carry on"
-            )
         self.rnn_type = _choice("rnn_type", self.rnn_type, tuple(CELLS))
         self.nonlinearity = _choice("nonlinearity", self.nonlinearity, ("tanh", "relu"))
-        self.dropout = _number("dropout", self.dropout)
+        self.dropout = _rate("dropout", self.dropout)
+        self.bypass_dropout = _rate("bypass_dropout", self.bypass_dropout)
         self.clip = check_clip(self.clip)
-        if not 0 <= self.dropout < 1:
-            raise MemcoreError(f"dropout: expected a number in [0, 1), got {self.dropout:g}")
         if self.dropout and self.num_hidden_layers == 1:
             warnings.warn(
                 f"dropout: {self.dropout:g} does nothing with num_hidden_layers=1, since it stands "
@@ -95,17 +93,20 @@ class RNNOptions:
 
     def controller(self, width: int) -> Controller:
         """The controller of one layer, for inputs of that width."""
-        return Controller(
-            width,
-            self.hidden_size,
-            self.num_hidden_layers,
-            rnn_type=self.rnn_type,
-            nonlinearity=self.nonlinearity,
-            bias=self.bias,
-            dropout=self.dropout,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        return Controller(width, *self._sizes(), **self._kind())
+
+    def reverse(self) -> Reverse | None:
+        """The controller that reads the sequence backward; None if it is not bidirectional."""
+        if not self.bidirectional:
+            return None
+        return Reverse(self.input_size, *self._sizes(), **self._kind())
+
+    def _sizes(self) -> tuple[int, int]:
+        return self.hidden_size, self.num_hidden_layers
+
+    def _kind(self) -> dict[str, Any]:
+        names = ("rnn_type", "nonlinearity", "bias", "dropout", "device", "dtype")
+        return {name: getattr(self, name) for name in names}
 
 
 def check_clip(clip: object) -> float:
@@ -127,6 +128,13 @@ def _choice(name: str, value: object, known: tuple[str, ...]) -> str:
     if value.lower() not in known:
         raise MemcoreError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
     return value.lower()
+
+
+def _rate(name: str, value: object) -> float:
+    number = _number(name, value)
+    if not 0 <= number < 1:
+        raise MemcoreError(f"{name}: expected a number in [0, 1), got {number:g}")
+    return number
 
 
 def _number(name: str, value: object) -> float:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
 from memcore import MemcoreError
@@ -62,6 +64,7 @@ class MemoryRNN(nn.Module):
         self.debug = options.debug
         self._backend = options.backend
         self._clip = options.clip
+        self.bypass_dropout = options.bypass_dropout
         place = {"device": options.device, "dtype": options.dtype}
         widths = [options.input_size + cell.read_size]
         widths += [options.hidden_size + cell.read_size] * (options.num_layers - 1)
@@ -71,11 +74,18 @@ class MemoryRNN(nn.Module):
                 options.hidden_size,
                 cell.interface_sizes,
                 independent=options.independent_linears,
+                layer_norm=options.layer_norm,
                 **place,
             )
             for _ in widths
         )
-        self.output = nn.Linear(options.hidden_size + cell.read_size, self.output_size, **place)
+        self.reverse = options.reverse()
+        width = options.hidden_size + cell.read_size + options.hidden_size * options.bidirectional
+        self.output = nn.Linear(width, self.output_size, **place)
+        self.memory_rows = None
+        if options.learned_memory:
+            memory: Any = cell
+            self.memory_rows = _first_rows(options, memory.cell_size)
 
     @property
     def backend(self) -> str:
@@ -167,10 +177,20 @@ class MemoryRNN(nn.Module):
             rows, carried = self._run_segments(steps, starts, carried, weights)
         if steps.unsorted_indices is not None:
             carried = carried.take(self.cell, steps.unsorted_indices)
-        joined = torch.cat(rows) if len(rows) > 1 else rows[0]
+        joined = self._around(torch.cat(rows) if len(rows) > 1 else rows[0], steps)
         result = join(self.output(joined), input, self.batch_first)
         state = door.leave(carried)
         return (result, state) if trace is None else (result, state, trace.to_numpy())
+
+    def _around(self, rows: Tensor, steps: Steps) -> Tensor:
+        """What the output layer gets: ``[h_t ; r_t]``, and what was read from the end."""
+        if self.bypass_dropout and self.training:
+            hidden, reads = rows.split([self.hidden_size, rows.shape[-1] - self.hidden_size], -1)
+            rows = torch.cat([dropout(hidden, self.bypass_dropout), reads], -1)
+        if self.reverse is not None:
+            back = self.reverse(steps.rows, steps.batch_sizes)
+            rows = torch.cat([rows, back.to(rows.dtype)], -1)
+        return rows
 
     @without_dynamo
     def _outside_of_the_graph(self, *given: Any) -> tuple[Any, ...]:
@@ -204,6 +224,26 @@ class MemoryRNN(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # As with what torch's own modules compile: copies and pickles are without.
         return {**super().__getstate__(), "_compiled_step": None}
+
+    def resize(self, nr_cells: int, *, temperature: float | None = None) -> None:
+        """Give the memory another number of slots; no parameter depends on it.
+
+        States of before no longer fit. A look-up by content spreads over more slots then; a
+        temperature above 1 keeps it as sharp as it was.
+
+        Args:
+            nr_cells: N.
+            temperature: that of `DNC`; None: as it is.
+
+        Raises:
+            TypeError: an argument of the wrong type.
+            MemcoreError: an argument out of its range.
+        """
+        cell: Any = self.cell
+        options = cell.options
+        if temperature is not None:
+            options = replace(options, temperature=temperature)
+        self.cell = replace(cell, nr_cells=nr_cells, options=options)
 
     def backend_of(
         self,
@@ -251,6 +291,22 @@ class MemoryRNN(nn.Module):
                     f"{type(self).__name__}: expected to be run, got torch.export, which knows "
                     "nothing of what is edited in place; DNC and DAM can be exported"
                 )
+        if self.reverse is not None:
+            for name, value in (("hx", hx), ("episode_start", episode_start)):
+                if value is not None:
+                    raise MemcoreError(
+                        f"{name}: expected None with bidirectional=True, which reads whole "
+                        f"sequences from their end, got a {type(value).__name__}"
+                    )
+        if self.memory_rows is not None and is_sparse(self.cell):
+            some = None if isinstance(reset_experience, bool) else reset_experience
+            for name, value in (("episode_start", episode_start), ("reset_experience", some)):
+                if value is not None:
+                    raise MemcoreError(
+                        f"{name}: expected none of some examples with learned_memory=True, got a "
+                        f"{type(value).__name__}; {type(self).__name__} begins anew with all at a "
+                        "time (hx=None, or reset_experience=True)"
+                    )
         weight = self.output.weight
         if not isinstance(pass_through_memory, bool):
             raise TypeError(
@@ -293,6 +349,11 @@ class MemoryRNN(nn.Module):
             TypeError: an argument of the wrong type.
             MemcoreError: an argument of the wrong shape, dtype or device.
         """
+        if self.reverse is not None:
+            raise MemcoreError(
+                "step: expected bidirectional=False, got True, which reads whole sequences from "
+                "their end; call the module with one"
+            )
         if not isinstance(input, Tensor):
             raise TypeError(f"input: expected a torch.Tensor, got {type(input).__name__}")
         if input.dim() != 2 or input.shape[1] != self.input_size or input.numel() == 0:
@@ -366,7 +427,7 @@ class MemoryRNN(nn.Module):
         if size < carried.reads.shape[0]:
             ended.append(carried)
             carried = carried.narrow(self.cell, size)
-        return carried if start is None else carried.begin(self.cell, start)
+        return carried if start is None else carried.begin(self.cell, start, self._first_rows())
 
     def _step(
         self,
@@ -399,6 +460,15 @@ class MemoryRNN(nn.Module):
         plainly = self.backend == "reference" and has_kernels(self.cell)
         return ("reference",) if plainly else ()
 
+    def _first_rows(self) -> tuple[Tensor, ...]:
+        """Of each memory the row that it begins with, if that is learned, in the memory's dtype."""
+        rows = self.memory_rows
+        return (
+            ()
+            if rows is None
+            else rows.to(torch.promote_types(rows.dtype, torch.float32)).unbind(0)
+        )
+
     def _door(self, batch_size: int) -> Door:
         return Door(
             self.cell,
@@ -409,11 +479,19 @@ class MemoryRNN(nn.Module):
             self.shared_memory,
             self.output.weight.dtype,
             self.output.weight.device,
+            self._first_rows(),
         )
 
     def _new_trace(self, carried: Carried, steps: Steps) -> Trace:
         rows = steps.length_of(0) * self.num_layers
         return Trace(self.cell.trace(carried.memories[0], 0), rows)
+
+
+def _first_rows(options: RNNOptions, width: int) -> nn.Parameter:
+    """Of each memory the row that it begins with, small: near zero cosines have steep slopes."""
+    count = 1 if options.share_memory else options.num_layers
+    rows = torch.empty(count, width, device=options.device, dtype=options.dtype)
+    return nn.Parameter(nn.init.uniform_(rows, -(width**-0.5), width**-0.5))
 
 
 def _segments(

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from memcore import sam, sparse_batched, sparse_state
+from memcore import RowMemory, sam, sparse_batched, sparse_state
 from memcore.index import Index
+from memcore.options import PLAIN_SAM, SAMOptions, options_among
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
 from torch_adapters.sparse_cell import SparseCell
@@ -27,6 +28,7 @@ class SAMCell(SparseCell[sam.SAMState]):
     read_heads: int
     sparse_reads: int
     index: str | Index = "auto"
+    options: SAMOptions = PLAIN_SAM
     kernel: ClassVar[str] = "SAM"
 
     def __post_init__(self) -> None:
@@ -35,18 +37,26 @@ class SAMCell(SparseCell[sam.SAMState]):
     @property
     def interface_sizes(self) -> Mapping[str, int]:
         """How many numbers each part of the interface vector takes, in order."""
-        return sam.interface_sizes(self.cell_size, self.read_heads)
+        sizes = self.cell_size, self.read_heads
+        return sam.interface_sizes(*sizes, options=self.options)
 
     def first_read_index(self, device: torch.device) -> Tensor:
         """The slots ``[K]`` that each head is on before the first step."""
         return torch.arange(self.sparse_reads, device=device)
 
     def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        row: Tensor | None = None,
     ) -> sam.SAMState:
-        """An empty memory for each example."""
+        """An empty memory for each example; ``row [W]``, where given, is that of all slots."""
         sizes = (self.nr_cells, self.cell_size, self.read_heads, self.sparse_reads)
-        return sam.init_state(batch_size, *sizes, index=self.index, dtype=dtype, device=device)
+        memory = None if row is None else RowMemory.filled(row, batch_size, self.nr_cells)
+        place = {"dtype": dtype, "device": device}
+        return sam.init_state(batch_size, *sizes, memory=memory, index=self.finder, **place)
 
     def check_state(
         self, name: str, state: object, batch_size: int, dtype: torch.dtype, device: torch.device
@@ -62,11 +72,14 @@ class SAMCell(SparseCell[sam.SAMState]):
     ) -> tuple[Tensor, sam.SAMState]:
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
-        reads, state = sparse_batched.batched_step(state, interface, 0, backend, self._plain_step)
+        reads, state = sparse_batched.batched_step(
+            state, interface, 0, self.options, backend, self._plain_step
+        )
         return reads.flatten(1), state
 
     def _plain_step(self, state: sam.SAMState, interface: Tensor) -> tuple[Tensor, sam.SAMState]:
-        parsed = sam.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
+        sizes = self.cell_size, self.read_heads
+        parsed = sam.parse_interface.unchecked(interface, *sizes, options=self.options)
         return sam.step_unchecked(state, parsed)
 
 
@@ -87,17 +100,23 @@ class SAM(MemoryRNN):
         bias: as in `DNC`.
         batch_first: as in `DNC`.
         dropout: as in `DNC`.
-        bidirectional: must be False.
+        bypass_dropout: as in `DNC`.
+        layer_norm: as in `DNC`.
+        bidirectional: as in `DNC`.
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
         sparse_reads: K, the slots that a head reads; at most ``nr_cells``.
         index: what finds the rows to read: a name that `memcore.make_index` knows, or an object
             that keeps the protocol `memcore.Index`, of which each state gets an empty one.
+        masking: as in `DNC`; what finds the rows must know of masks, as exact search does.
+        mask_minimum: as in `DNC`.
+        temperature: as in `DNC`.
         nonlinearity: as in `DNC`.
         gpu_id: as in `DNC`.
         independent_linears: as in `DNC`.
         share_memory: as in `DNC`.
+        learned_memory: as in `DNC`.
         debug: as in `DNC`.
         clip: as in `DNC`.
         output_size: as in `DNC`.
@@ -121,16 +140,22 @@ class SAM(MemoryRNN):
         bias: bool = True,
         batch_first: bool = True,
         dropout: float = 0,
+        bypass_dropout: float = 0,
+        layer_norm: bool = False,
         bidirectional: bool = False,
         nr_cells: int = 5000,
         read_heads: int = 4,
         cell_size: int = 10,
         sparse_reads: int = 4,
         index: str | Index = "auto",
+        masking: bool = False,
+        mask_minimum: float = 0,
+        temperature: float = 1,
         nonlinearity: str = "tanh",
         gpu_id: int = -1,
         independent_linears: bool = False,
         share_memory: bool = True,
+        learned_memory: bool = False,
         debug: bool = False,
         clip: float = 20,
         output_size: int | None = None,
@@ -138,6 +163,6 @@ class SAM(MemoryRNN):
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        options = RNNOptions.among(locals())
-        cell = SAMCell(nr_cells, cell_size, read_heads, sparse_reads, index)
+        options, own = RNNOptions.among(locals()), options_among(SAMOptions, locals())
+        cell = SAMCell(nr_cells, cell_size, read_heads, sparse_reads, index, own)
         super().__init__(cell, options)

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from memcore import MemcoreError, sdnc, sparse_batched
+from memcore import MemcoreError, RowMemory, sdnc, sparse_batched
 from memcore.index import Index
+from memcore.options import PLAIN_SAM, SAMOptions, options_among
 from torch_adapters.options import RNNOptions
 from torch_adapters.recurrence import MemoryRNN
 from torch_adapters.sparse_cell import SparseCell
@@ -28,6 +29,7 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
     sparse_reads: int
     temporal_reads: int
     index: str | Index = "auto"
+    options: SAMOptions = PLAIN_SAM
     kernel: ClassVar[str] = "SDNC"
 
     def __post_init__(self) -> None:
@@ -36,7 +38,8 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
     @property
     def interface_sizes(self) -> Mapping[str, int]:
         """How many numbers each part of the interface vector takes, in order."""
-        return sdnc.interface_sizes(self.cell_size, self.read_heads)
+        sizes = self.cell_size, self.read_heads
+        return sdnc.interface_sizes(*sizes, options=self.options)
 
     @property
     def kept_links(self) -> int:
@@ -48,13 +51,20 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
         return sdnc.first_read_index(self.sparse_reads, self.temporal_reads, device)
 
     def init_state(
-        self, batch_size: int, *, dtype: torch.dtype, device: torch.device | str
+        self,
+        batch_size: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        row: Tensor | None = None,
     ) -> sdnc.SDNCState:
-        """An empty memory for each example."""
+        """An empty memory for each example; ``row [W]``, where given, is that of all slots."""
         sizes = (self.nr_cells, self.cell_size, self.read_heads)
         reads = (self.sparse_reads, self.temporal_reads)
+        memory = None if row is None else RowMemory.filled(row, batch_size, self.nr_cells)
+        place = {"dtype": dtype, "device": device}
         return sdnc.init_state(
-            batch_size, *sizes, *reads, index=self.index, dtype=dtype, device=device
+            batch_size, *sizes, *reads, memory=memory, index=self.finder, **place
         )
 
     def check_state(
@@ -77,14 +87,15 @@ class SDNCCell(SparseCell[sdnc.SDNCState]):
         """From interface vectors ``[B, I]`` to read vectors ``[B, R·W]`` and the next state."""
         # What reaches a cell was checked at the module's door.
         reads, state = sparse_batched.batched_step(
-            state, interface, self.temporal_reads, backend, self._plain_step
+            state, interface, self.temporal_reads, self.options, backend, self._plain_step
         )
         return reads.flatten(1), state
 
     def _plain_step(
         self, state: sdnc.SDNCState, interface: Tensor
     ) -> tuple[Tensor, sdnc.SDNCState]:
-        parsed = sdnc.parse_interface.unchecked(interface, self.cell_size, self.read_heads)
+        sizes = self.cell_size, self.read_heads
+        parsed = sdnc.parse_interface.unchecked(interface, *sizes, options=self.options)
         return sdnc.step_unchecked(state, parsed)
 
     def trace_one(self, one: sdnc.SDNCState) -> dict[str, Tensor]:
@@ -119,7 +130,9 @@ class SDNC(MemoryRNN):
         bias: as in `DNC`.
         batch_first: as in `DNC`.
         dropout: as in `DNC`.
-        bidirectional: must be False.
+        bypass_dropout: as in `DNC`.
+        layer_norm: as in `DNC`.
+        bidirectional: as in `DNC`.
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
@@ -128,10 +141,14 @@ class SDNC(MemoryRNN):
             that a slot keeps; at most ``nr_cells``.
         index: what finds the rows to read: a name that `memcore.make_index` knows, or an object
             that keeps the protocol `memcore.Index`, of which each state gets an empty one.
+        masking: as in `DNC`; what finds the rows must know of masks, as exact search does.
+        mask_minimum: as in `DNC`.
+        temperature: as in `DNC`.
         nonlinearity: as in `DNC`.
         gpu_id: as in `DNC`.
         independent_linears: as in `DNC`.
         share_memory: as in `DNC`.
+        learned_memory: as in `DNC`.
         debug: as in `DNC`.
         clip: as in `DNC`.
         output_size: as in `DNC`.
@@ -155,6 +172,8 @@ class SDNC(MemoryRNN):
         bias: bool = True,
         batch_first: bool = True,
         dropout: float = 0,
+        bypass_dropout: float = 0,
+        layer_norm: bool = False,
         bidirectional: bool = False,
         nr_cells: int = 5000,
         read_heads: int = 4,
@@ -162,10 +181,14 @@ class SDNC(MemoryRNN):
         sparse_reads: int = 4,
         temporal_reads: int = 4,
         index: str | Index = "auto",
+        masking: bool = False,
+        mask_minimum: float = 0,
+        temperature: float = 1,
         nonlinearity: str = "tanh",
         gpu_id: int = -1,
         independent_linears: bool = False,
         share_memory: bool = True,
+        learned_memory: bool = False,
         debug: bool = False,
         clip: float = 20,
         output_size: int | None = None,
@@ -173,6 +196,6 @@ class SDNC(MemoryRNN):
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        options = RNNOptions.among(locals())
-        cell = SDNCCell(nr_cells, cell_size, read_heads, sparse_reads, temporal_reads, index)
+        options, own = RNNOptions.among(locals()), options_among(SAMOptions, locals())
+        cell = SDNCCell(nr_cells, cell_size, read_heads, sparse_reads, temporal_reads, index, own)
         super().__init__(cell, options)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, linear
 
+from memcore.options import told_to_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.cells import cell_equations
 from torch_adapters.sparse_cell import SparseCell
@@ -111,10 +112,9 @@ def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
     cell: Any = module.cell
     kind = getattr(kinds, cell.kernel)
     sizes = (cell.nr_cells, cell.cell_size, cell.read_heads, sum(cell.interface_sizes.values()))
-    if is_sparse(cell):
-        sizes = (*sizes, cell.sparse_reads, cell.kept_links)
+    reads = (cell.sparse_reads, cell.kept_links) if is_sparse(cell) else (0, 0)
     return Segment(
-        Memory(kind, *sizes),
+        Memory(kind, *sizes, *reads, **told_to_kernels(cell.options)),
         Cells(
             cells[module.rnn_type, nonlinearity],
             module.num_layers,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from memcore import MemcoreError, sparse_state
 from memcore.errors import check_size
-from memcore.index import Index, check_choice
+from memcore.index import Index, MaskedIndex, check_choice
+from memcore.options import SAMOptions
 
 __all__ = ["SparseCell"]
 
@@ -25,6 +26,7 @@ class SparseCell(ABC, Generic[State]):
     read_heads: int
     sparse_reads: int
     index: str | Index
+    options: SAMOptions
 
     def _check_sizes(self, *names: str) -> None:
         for name in ("nr_cells", "cell_size", "read_heads", *names):
@@ -36,7 +38,22 @@ class SparseCell(ABC, Generic[State]):
                     f"{name}: expected at most nr_cells = {self.nr_cells}, "
                     f"got {getattr(self, name)}"
                 )
+        if isinstance(self.index, str):
+            knows = self.index in ("auto", "exact")
+        else:
+            knows = isinstance(self.index, MaskedIndex)
+        if self.options.masking and not knows:
+            shown = repr(self.index) if isinstance(self.index, str) else "one without"
+            raise MemcoreError(
+                "index: expected 'exact' or one that has search_masked where masking is on, "
+                f"got {shown}"
+            )
         check_choice("index", self.index)
+
+    @property
+    def finder(self) -> str | Index:
+        """What finds rows: with masks exact search, where none was named."""
+        return "exact" if self.options.masking and self.index == "auto" else self.index
 
     @property
     def read_size(self) -> int:
@@ -69,8 +86,9 @@ class SparseCell(ABC, Generic[State]):
                 f"{name}.read_index: expected shape {read}, got {list(state.read_index.shape)}"
             )
 
-    def reset(self, state: State, examples: Tensor) -> State:
+    def reset(self, state: State, examples: Tensor, row: Tensor | None = None) -> State:
         """The state with those examples, a bool tensor ``[B]``, back at the beginning."""
+        assert row is None, "a module lets all begin anew at a time then"
         flags = examples[:, None, None]
         first = self.first_read_index(examples.device)
         values = {

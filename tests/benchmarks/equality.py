@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from contenders import StepLoop, kernel_step, plain_step
 from memcore import MemcoreError
-from torch_adapters.cell import DenseCell
+from torch_adapters.cell import DenseMemory
 from torch_adapters.recurrence import MemoryRNN
 
 __all__ = ["fault_of_kernels", "fault_of_step", "why_no_kernels"]
@@ -43,7 +43,7 @@ def fault_of_kernels(module: MemoryRNN, input: Tensor) -> str | None:
     """
     module, leaf = copy.deepcopy(module).double(), input.double().requires_grad_()
     hx = None
-    if isinstance(module.cell, DenseCell):
+    if isinstance(module.cell, DenseMemory):
         reads = torch.randn(len(input), module.cell.read_size, dtype=torch.float64)
         hx = (None, _random_state(module.cell, len(input)), reads)
 

@@ -92,8 +92,8 @@ FAULTS = (
     Fault(
         "an episode begins with the controller's state of the one before",
         "torch_adapters/carried.py",
-        "return self._replace(hidden=hidden).empty(cell, examples)",
-        "return self.empty(cell, examples)",
+        "return self._replace(hidden=hidden).empty(cell, examples, rows)",
+        "return self.empty(cell, examples, rows)",
         (f"{SEQUENCES}::test_episode_start_in_the_middle_is_two_sequences[lstm]",),
     ),
     Fault(

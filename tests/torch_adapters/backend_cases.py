@@ -93,6 +93,8 @@ def draw(seed: int) -> Case:
     split = 0
     if layout == "padded" and steps > 1 and not options["dropout"]:
         split = rng.choice([0, rng.randint(1, steps - 1)])
+    if rng.random() < 0.6:
+        options |= _later_options(rng, model)
     return Case(
         seed=seed,
         model=model,
@@ -109,8 +111,29 @@ def draw(seed: int) -> Case:
     )
 
 
+def _later_options(rng: random.Random, model: type[Any]) -> dict[str, Any]:
+    """What later papers added."""
+    masking = rng.random() < 0.5
+    options = {
+        "masking": masking,
+        "mask_minimum": rng.choice([0, 0.2]) if masking else 0,
+        "temperature": rng.choice([1, 0.5, 3]),
+    }
+    if model is DNC:
+        options["write_heads"] = rng.choice([1, 1, 2, 3])
+        options["deallocation"] = rng.random() < 0.5
+        options["link_sharpness"] = rng.random() < 0.5
+    return options
+
+
 def random_memory(
-    model: type[Any], size: int, slots: int, words: int, heads: int, generator: torch.Generator
+    model: type[Any],
+    size: int,
+    slots: int,
+    words: int,
+    heads: int,
+    generator: torch.Generator,
+    writes: int = 1,
 ) -> Any:
     """A batch of memory states, each field in its range and no two slots equally used."""
 
@@ -127,12 +150,13 @@ def random_memory(
         return DAMState(
             real(slots, words), usage, real(heads, slots).softmax(-1), weights().view(size, slots)
         )
-    precedence = weights().view(size, slots)
+    shape = (size, writes, slots) if writes > 1 else (size, slots)
+    precedence = weights(writes).view(shape)
     off_diagonal = 1 - torch.eye(slots, dtype=torch.float64)
-    links = real(slots, slots).sigmoid() * off_diagonal / slots * (1 - precedence[:, None])
-    return DNCState(
-        real(slots, words), usage, precedence, links, weights(heads), weights().view(size, slots)
-    )
+    links = real(writes, slots, slots).sigmoid().view(*shape, slots)
+    links = links * off_diagonal / slots * (1 - precedence.unsqueeze(-2))
+    written = weights(writes).view(shape)
+    return DNCState(real(slots, words), usage, precedence, links, weights(heads), written)
 
 
 def random_state(module: Any, size: int, generator: torch.Generator) -> Any:
@@ -149,9 +173,9 @@ def random_state(module: Any, size: int, generator: torch.Generator) -> Any:
     controller = [(hidden(), hidden()) if lstm else hidden() for _ in layers]
     memories = []
     for _ in range(1 if module.shared_memory else module.num_layers):
-        state = random_memory(
-            model, size, cell.nr_cells, cell.cell_size, cell.read_heads, generator
-        )
+        sizes = (cell.nr_cells, cell.cell_size, cell.read_heads)
+        writes = getattr(cell.options, "write_heads", 1)
+        state = random_memory(model, size, *sizes, generator, writes)
         memories.append(type(state)(*(field.to(dtype) for field in state)))
     reads = torch.randn(size, cell.read_size, generator=generator, dtype=torch.float64).to(dtype)
     return controller, memories[0] if module.shared_memory else memories, reads

@@ -50,7 +50,8 @@ def test_backends_agree_in_more_cases(seed: int, monkeypatch: pytest.MonkeyPatch
 def test_the_cases_are_diverse() -> None:
     """Each value of each option comes up among those that are always run."""
     cases = [draw(seed) for seed in range(60)]
-    seen = {name: {case.options[name] for case in cases} for name in cases[0].options}
+    every = {name for case in cases for name in case.options}
+    seen = {name: {case.options.get(name, 0) for case in cases} for name in every}
     assert {case.model for case in cases} == {DNC, DAM}
     assert seen["rnn_type"] == {"lstm", "gru", "rnn"}
     assert seen["nonlinearity"] == {"tanh", "relu"}
@@ -64,6 +65,11 @@ def test_the_cases_are_diverse() -> None:
     for name in ("bias", "share_memory", "independent_linears", "batch_first"):
         assert seen[name] == {False, True}, name
     assert seen["dropout"] == {0, 0.3}
+    for name in ("masking", "deallocation", "link_sharpness"):
+        assert seen[name] == {False, True}, name
+    assert seen["write_heads"] >= {1, 2, 3}
+    assert seen["mask_minimum"] == {0, 0.2}
+    assert seen["temperature"] >= {1, 0.5, 3}
     assert {case.layout for case in cases} == {"padded", "packed", "packed unsorted"}
     assert {case.starts for case in cases} == {"none", "padded", "packed"}
     assert {case.reset for case in cases} == {"none", "all", "some"}

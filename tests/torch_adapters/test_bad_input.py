@@ -50,9 +50,9 @@ def refuses(error: type[Exception], message: str) -> Any:
         ({"clip": float("nan")}, MemcoreError, "clip: expected a number of at least 0, got nan"),
         ({"bias": 1}, TypeError, "bias: expected a bool, got int"),
         (
-            {"bidirectional": True},
-            MemcoreError,
-            "bidirectional: expected False, got True;",
+            {"bidirectional": 1},
+            TypeError,
+            "bidirectional: expected a bool, got int",
         ),
         (
             {"dtype": torch.int32},

@@ -73,7 +73,7 @@ def test_every_option_reaches_the_module() -> None:
         assert len(controller.cells) == 3
         assert {cell.nonlinearity for cell in controller.cells} == {"relu"}
         assert not any(cell.bias for cell in controller.cells)
-        assert tuple(interface.parts) == dnc.DNCInterface._fields
+        assert tuple(interface.parts) == tuple(dnc.interface_sizes(W, R))
     assert module.output.out_features == 9
     assert (module.clip, module.debug, module.batch_first) == (5, True, False)
 

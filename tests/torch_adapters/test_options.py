@@ -1,0 +1,275 @@
+"""Options of later papers in modules: what they do, what they refuse, and that backends agree."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
+
+from memcore import MemcoreError
+from memcore.backends import NUMBA
+from modules import CLOSE, X, batch, build, every_model, gradients, same
+from torch_adapters import DAM, DNC, SAM, SDNC, detach_state, select_state
+
+sparse = pytest.mark.parametrize("model", [SAM, SDNC])
+BOTH = [
+    "reference",
+    pytest.param("numba", marks=pytest.mark.skipif(not NUMBA, reason="needs numba")),
+]
+
+
+def test_what_a_module_is_made_of() -> None:
+    options = {"masking": True, "link_sharpness": True, "write_heads": 2, "temperature": 2.0}
+    module = build(DNC, **options)
+    assert (
+        sum(module.cell.interface_sizes.values()) == module.interfaces[0].parts["all"].out_features
+    )
+    _, (_, memory, _) = module(batch(module))
+    assert memory.write_weights.shape == (3, 2, 5)
+    assert memory.link.shape == (3, 2, 5, 5)
+    assert "write_heads=2" in repr(module)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        (DNC, {"mask_minimum": 0.1}, MemcoreError, "mask_minimum: expected 0 without masking"),
+        (SAM, {"write_heads": 2}, TypeError, "write_heads"),
+        (DAM, {"deallocation": True}, TypeError, "deallocation"),
+        (SDNC, {"link_sharpness": True}, TypeError, "link_sharpness"),
+        (SAM, {"masking": True, "index": "faiss"}, MemcoreError, "index: expected 'exact' or one"),
+        (
+            DNC,
+            {"bypass_dropout": 1},
+            MemcoreError,
+            r"bypass_dropout: expected a number in \[0, 1\)",
+        ),
+        (DNC, {"layer_norm": 1}, TypeError, "layer_norm: expected a bool, got int"),
+        (DAM, {"learned_memory": None}, TypeError, "learned_memory: expected a bool"),
+        (DNC, {"temperature": -1}, MemcoreError, "temperature: expected a finite number above 0"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    model: Any, options: dict[str, Any], error: Any, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build(model, **options)
+
+
+@every_model
+def test_masks_of_ones_and_a_temperature_of_one_change_nothing(model: Any) -> None:
+    plain, masked = build(model), build(model, masking=True)
+    interface, wide = plain.interfaces[0].parts["all"], masked.interfaces[0].parts["all"]
+    same_weights = {
+        name: value for name, value in plain.state_dict().items() if "interfaces" not in name
+    }
+    masked.load_state_dict(same_weights, strict=False)
+    with torch.no_grad():
+        wide.weight.zero_()
+        wide.bias.fill_(50.0)  # of the sigmoid 1
+        wide.weight[: interface.out_features] = interface.weight
+        wide.bias[: interface.out_features] = interface.bias
+        input = batch(plain)
+        expected, hx = plain(input)
+        output, masked_hx = masked(input)
+    torch.testing.assert_close(output, expected, **CLOSE)
+    if model in (DNC, DAM):
+        same(masked_hx[1], hx[1], **CLOSE)
+
+
+# ADNC
+
+
+@every_model
+@pytest.mark.parametrize("backend", BOTH)
+def test_bypass_dropout_is_between_the_controller_and_the_output(model: Any, backend: str) -> None:
+    module = build(model, bypass_dropout=0.5, backend=backend)
+    input = batch(module)
+    module.eval()
+    expected, hx = module(input)
+    same(build(model, backend=backend)(input)[0], expected)
+    module.train()
+    torch.manual_seed(3)
+    output, dropped_hx = module(input)
+    assert not torch.equal(output, expected)
+    same(dropped_hx, hx)  # nothing of it gets into the recurrence
+    torch.manual_seed(3)
+    same(module(input)[0], output)
+
+
+@every_model
+def test_layer_norm_is_on_the_whole_interface_vector(model: Any) -> None:
+    module = build(model, layer_norm=True)
+    size = sum(module.cell.interface_sizes.values())
+    norm = module.interfaces[0].norm
+    assert isinstance(norm, nn.LayerNorm)
+    assert norm.normalized_shape == (size,)
+    hidden = torch.randn(4, module.hidden_size, dtype=torch.float64)
+    vectors = module.interfaces[0](hidden)
+    torch.testing.assert_close(vectors.mean(-1), torch.zeros(4, dtype=torch.float64))
+    output, _ = module(batch(module))
+    assert all(gradient.isfinite().all() for gradient in gradients(module, output))
+    assert module.backend_of(batch(module)).reason == "kernels know nothing of layer_norm"
+
+
+@every_model
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn"])
+def test_bidirectional_reads_what_comes_after(model: Any, backend: str, rnn_type: str) -> None:
+    """An output knows the input after it; and is what an RNN over the reversed one adds."""
+    module = build(model, bidirectional=True, rnn_type=rnn_type, backend=backend, output_size=4)
+    input = batch(module)
+    output, hx = module(input)
+    changed = input.clone()
+    changed[:, -1] += 1
+    assert not torch.equal(module(changed)[0][:, 0], output[:, 0])
+    # The memory does not.
+    before = module(input[:, :-1])[1], module(changed[:, :-1])[1]
+    same(*before)
+
+    back = module.reverse.rnn(input.transpose(0, 1).flip(0))[0].flip(0).transpose(0, 1)
+    weight = module.output.weight[:, -module.hidden_size :]
+    alone = build(model, rnn_type=rnn_type, backend=backend, output_size=4)
+    kept = {name: value for name, value in module.state_dict().items() if "reverse" not in name}
+    kept["output.weight"] = module.output.weight[:, : -module.hidden_size]
+    alone.load_state_dict(kept)
+    expected, alone_hx = alone(input)
+    torch.testing.assert_close(output, expected + back @ weight.mT, **CLOSE)
+    same(hx, alone_hx)
+
+
+@every_model
+def test_bidirectional_packed_examples_are_what_they_are_alone(model: Any) -> None:
+    module = build(model, bidirectional=True)
+    lengths = (2, 4, 1)
+    rows = [torch.randn(length, X, dtype=torch.float64) for length in lengths]
+    packed, _ = module(pack_sequence(rows, enforce_sorted=False))
+    padded, _ = pad_packed_sequence(packed, batch_first=True)
+    for example, row in enumerate(rows):
+        alone, _ = module(row[None])
+        torch.testing.assert_close(padded[example, : len(row)], alone[0], **CLOSE)
+
+
+@every_model
+def test_bidirectional_needs_whole_sequences(model: Any) -> None:
+    module = build(model, bidirectional=True)
+    input = batch(module)
+    _, hx = module(input)
+    with pytest.raises(MemcoreError, match="hx: expected None with bidirectional=True"):
+        module(input, hx)
+    start = torch.zeros(3, 4, dtype=torch.bool)
+    with pytest.raises(MemcoreError, match="episode_start: expected None with bidirectional=True"):
+        module(input, episode_start=start)
+    with pytest.raises(MemcoreError, match="step: expected bidirectional=False, got True"):
+        module.step(input[:, 0])
+
+
+# A learned memory
+
+
+@every_model
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("share", [True, False])
+def test_an_empty_memory_holds_the_learned_row(model: Any, backend: str, share: bool) -> None:
+    options = {"num_layers": 2, "share_memory": share, "backend": backend}
+    module = build(model, learned_memory=True, **options)
+    assert module.memory_rows.shape == (1 if share else 2, 4)
+    input = batch(module)
+    output, hx = module(input)
+    found = torch.autograd.grad(output.square().sum(), module.memory_rows)[0]
+    assert found.isfinite().all()
+    assert found.ne(0).any(1).all()
+    # The same as a memory of that row, given.
+    plain = build(model, **options)
+    plain.load_state_dict(module.state_dict(), strict=False)
+    begun = module.cell.init_state(3, dtype=torch.float64, device="cpu", row=module.memory_rows[0])
+    if share:
+        expected, other = plain(input, (None, begun, None))
+        same(output, expected)
+        same(hx, other)
+
+
+@pytest.mark.parametrize("model", [DNC, DAM])
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("packed", [False, True])
+def test_who_begins_anew_has_the_learned_row(model: Any, backend: str, packed: bool) -> None:
+    """By episode_start, reset_experience and in part; gradients of the row included."""
+    module = build(model, learned_memory=True, backend=backend)
+    lengths = (4, 3, 2) if packed else (4, 4, 4)
+    rows = [torch.randn(length, X, dtype=torch.float64) for length in lengths]
+    starts = torch.tensor([[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]).bool()
+    _, hx = module(batch(module))
+    hx = detach_state(hx)
+
+    def run(input: Any, start: Any, hx: Any) -> Any:
+        return module(input, hx, episode_start=start)
+
+    if packed:
+        given: Any = pack_sequence(rows)
+        flags: Any = pack_sequence([starts[i, : len(row)] for i, row in enumerate(rows)])
+    else:
+        given, flags = torch.stack(rows), starts
+    output, after = run(given, flags, hx)
+    whole = pad_packed_sequence(output, batch_first=True)[0] if packed else output
+    wanted = []
+    for example, row in enumerate(rows):
+        begin = [0, *[int(at) for at in starts[example, : len(row)].nonzero()], len(row)]
+        state, parts = select_state(hx, [example]), []
+        for first, last in pairwise(begin):
+            if first:
+                state = None
+            part, state = module(row[None, first:last], state)
+            parts.append(part[0])
+        wanted.append(torch.cat(parts))
+        same(select_state(after, [example]), state, **CLOSE)
+        torch.testing.assert_close(whole[example, : len(row)], wanted[-1], **CLOSE)
+    used = [*module.parameters()]
+    ones = torch.autograd.grad(
+        sum((whole[i, : len(row)].square().sum() for i, row in enumerate(rows)), torch.zeros(())),
+        used, materialize_grads=True,
+    )  # fmt: skip
+    others = torch.autograd.grad(
+        sum((part.square().sum() for part in wanted), torch.zeros(())), used, materialize_grads=True
+    )
+    for one, other in zip(ones, others, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+@sparse
+def test_a_sparse_learned_memory_begins_anew_with_all_at_a_time(model: Any) -> None:
+    module = build(model, learned_memory=True)
+    input = batch(module)
+    _, hx = module(input)
+    again, _ = module(input, (hx[0], None, None))
+    fresh, _ = module(input, hx, reset_experience=True)
+    same(again, fresh)
+    some = torch.tensor([True, False, False])
+    for given in ({"reset_experience": some}, {"episode_start": some[:, None].expand(3, 4)}):
+        (name,) = given
+        with pytest.raises(MemcoreError, match=f"{name}: expected none of some"):
+            module(input, hx, **given)
+
+
+# More slots, without training
+
+
+@every_model
+@pytest.mark.parametrize("backend", BOTH)
+def test_resized(model: Any, backend: str) -> None:
+    module, large = build(model, backend=backend), build(model, nr_cells=9, backend=backend)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    _, hx = module(batch(module))
+    module.resize(9)
+    same(module(batch(module)), large(batch(large)))
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    with pytest.raises(MemcoreError, match=r"hx\[1\]"):
+        module(batch(module), hx)
+    module.resize(9, temperature=2)
+    assert not torch.equal(module(batch(module))[0], large(batch(large))[0])
+    with pytest.raises(MemcoreError, match="nr_cells: expected an int of at least 1, got 0"):
+        module.resize(0)
+    assert module.cell.nr_cells == 9
