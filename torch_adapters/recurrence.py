@@ -298,15 +298,6 @@ class MemoryRNN(nn.Module):
                         f"{name}: expected None with bidirectional=True, which reads whole "
                         f"sequences from their end, got a {type(value).__name__}"
                     )
-        if self.memory_rows is not None and is_sparse(self.cell):
-            some = None if isinstance(reset_experience, bool) else reset_experience
-            for name, value in (("episode_start", episode_start), ("reset_experience", some)):
-                if value is not None:
-                    raise MemcoreError(
-                        f"{name}: expected none of some examples with learned_memory=True, got a "
-                        f"{type(value).__name__}; {type(self).__name__} begins anew with all at a "
-                        "time (hx=None, or reset_experience=True)"
-                    )
         weight = self.output.weight
         if not isinstance(pass_through_memory, bool):
             raise TypeError(

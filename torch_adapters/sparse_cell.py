@@ -88,14 +88,15 @@ class SparseCell(ABC, Generic[State]):
 
     def reset(self, state: State, examples: Tensor, row: Tensor | None = None) -> State:
         """The state with those examples, a bool tensor ``[B]``, back at the beginning."""
-        assert row is None, "a module lets all begin anew at a time then"
         flags = examples[:, None, None]
         first = self.first_read_index(examples.device)
         values = {
             name: part.cleared(examples)
             for name, part in state._asdict().items()
-            if name in sparse_state.VALUES
+            if name in sparse_state.VALUES and not (row is not None and name == "memory")
         }
+        if row is not None:
+            values["memory"] = state.memory.refilled(examples, row)
         return state._replace(
             **values,
             read_index=torch.where(flags, first, state.read_index),

@@ -90,7 +90,7 @@ class ApproximateIndex:
         mine = self._mine(examples)
         for example in mine.tolist():
             self._unwritten.forget(np.array([example]), self._release(example))
-        self._unwritten.begin(mine, memory.initial_row)
+        self._unwritten.begin(mine, memory.initial_rows)
         written = memory.written()
         if not written.numel():
             return

@@ -127,7 +127,11 @@ class AllRowsIndex:
         k: int,
         examples: Int[Tensor, "b"] | None = None,
     ) -> Int[Tensor, "b R k"]:
-        """As `search`, by the cosine of what masks show of keys and of rows of length 1."""
+        """As `search`, by the cosine of what masks show of keys and of rows of length 1.
+
+        Of rows of which a mask shows less than a thousandth of the squared length, the order is
+        that of rounding in float32.
+        """
         check_search(self._shape, self._rows.dtype, self._rows.device, keys, k, examples)
         check_masks(keys, masks)
         with torch.no_grad():
@@ -204,7 +208,7 @@ class WrittenRowsIndex:
         else:
             mine = examples.numpy()
             self._unwritten.forget(mine, self._table.clear(mine))
-        self._unwritten.begin(mine, memory.initial_row)
+        self._unwritten.begin(mine, memory.initial_rows)
         written = memory.written()
         if written.numel():
             self.update(written, memory.peek(written), examples)
@@ -240,7 +244,11 @@ class WrittenRowsIndex:
         k: int,
         examples: Int[Tensor, "b"] | None = None,
     ) -> Int[Tensor, "b R k"]:
-        """As `search`, by the cosine of what masks show of keys and of rows of length 1."""
+        """As `search`, by the cosine of what masks show of keys and of rows of length 1.
+
+        Of rows of which a mask shows less than a thousandth of the squared length, the order is
+        that of rounding in float32.
+        """
         check_search(self._shape, self._dtype, CPU, keys, k, examples)
         check_masks(keys, masks)
         mine = None if examples is None else examples.numpy()

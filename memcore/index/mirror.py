@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from memcore.index.protocol import Index, MaskedIndex
 from memcore.persistent.rows import RowMemory
 from memcore.persistent.versions import under
 
-__all__ = ["Mirror", "held"]
+__all__ = ["Mirror", "check_masked", "held", "searched"]
 
 Result = TypeVar("Result")
 
@@ -90,14 +91,7 @@ class Mirror:
         return other._search(memory, keys, k, masks), other
 
     def _search(self, memory: RowMemory, keys: Tensor, k: int, masks: Tensor | None) -> Tensor:
-        if masks is None:
-            return self._index.search(keys, k, memory.examples)
-        if not isinstance(self._index, MaskedIndex):
-            raise MemcoreError(
-                f"index: expected one that searches with masks, as 'exact' does, got "
-                f"{type(self._index).__name__}, which has no search_masked"
-            )
-        return self._index.search_masked(keys, masks, k, memory.examples)
+        return searched(self._index, keys, k, masks, memory.examples)
 
     def _follow(self, memory: RowMemory, before: RowMemory | None, touched: Tensor | None) -> bool:
         seen, whole = self._seen, memory.whole()
@@ -116,6 +110,10 @@ class Mirror:
             changed = whole.changed_since(seen)
             if changed is None:
                 return False
+            anew = _begun_anew(whole, seen)
+            if anew.numel():
+                self._seen = None
+                self._index.reset(whole.select(anew), anew)
             if changed.numel():
                 rows = whole.peek(changed)
                 self._seen = None
@@ -139,6 +137,33 @@ class Mirror:
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy looks at the first memory it is asked about.
         return Mirror, (self._index, None, self._sizes)
+
+
+def _begun_anew(memory: RowMemory, seen: RowMemory) -> Tensor:
+    """Those examples whose unwritten rows hold something else."""
+    one, other = memory.marked_rows, seen.marked_rows
+    if one is other:
+        return torch.empty(0, dtype=torch.int64)
+    return (memory.initial_rows != seen.initial_rows).any(1).nonzero().flatten()
+
+
+def check_masked(index: Index) -> MaskedIndex:
+    """The index, if it searches with masks; else raise."""
+    if not isinstance(index, MaskedIndex):
+        raise MemcoreError(
+            f"index: expected one that searches with masks, as 'exact' does, got "
+            f"{type(index).__name__}, which has no search_masked"
+        )
+    return index
+
+
+def searched(
+    index: Index, keys: Tensor, k: int, masks: Tensor | None, examples: Tensor | None
+) -> Tensor:
+    """What an index finds, with masks or without."""
+    if masks is None:
+        return index.search(keys, k, examples)
+    return check_masked(index).search_masked(keys, masks, k, examples)
 
 
 def held(

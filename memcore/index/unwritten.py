@@ -78,11 +78,11 @@ class Unwritten:
         self.wrote(examples)
 
     def begin(self, examples: np.ndarray, row: Tensor) -> None:
-        """Unwritten rows of these examples hold ``row [W]``."""
+        """Unwritten rows of these examples ``[b]`` hold ``row [b, W]``."""
         if row.any() or self.initial is not None:
             values = (row / safe_norm(row)).cpu().numpy()
             if self.initial is None:
-                self.initial = np.zeros((len(self.all), len(row)), values.dtype)
+                self.initial = np.zeros((len(self.all), values.shape[1]), values.dtype)
             self.initial[examples] = values
 
     def part(self, keys: np.ndarray, k: int, examples: np.ndarray | None) -> Part:

@@ -48,7 +48,10 @@ def _rows(told, at, example, counts, sizes: Sizes, zero):
             sizes.slots * words,
         ),
         words,
-        floats_at(told[at + sparse_plan.INITIAL], ANYTHING, zero),
+        part(
+            floats_at(told[at + sparse_plan.INITIAL], ANYTHING, zero),
+            example * words if marked else 0, words,
+        ),
         marked,
         part(
             uint8s_at(told[at + sparse_plan.MARKS], ANYTHING), begin if marked else 0, sizes.slots

@@ -24,7 +24,7 @@ FOUND = next(_place)  # int64 [B, R·K]: those found by their content
 COUNTS = next(_place)  # int64 [B, COUNTERS]
 MASS = next(_place)  # [B, M], 0
 ROWS, ROW_OFFSETS = next(_place), next(_place)  # the buffer [·, W]; int64 [B]
-MARKS, INITIAL = next(_place), next(_place)  # uint8 [·], [W]; 0 where rows begin as zeros
+MARKS, INITIAL = next(_place), next(_place)  # uint8 [·], [B, W]; 0 where rows begin as zeros
 MOST_ROWS = next(_place)  # M
 ROW_LOG, ROW_TABLE, ROW_MASK = (
     next(_place),

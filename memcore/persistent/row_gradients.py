@@ -31,6 +31,7 @@ __all__ = [
     "record_begin",
     "record_fork",
     "record_read",
+    "record_refill",
     "record_write",
 ]
 
@@ -286,6 +287,32 @@ class _Write(torch.autograd.Function):
         return None, add, None, None, None, None, None
 
 
+class _Refill(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        token: Tensor,
+        row: Tensor,
+        line: Line,
+        version: int,
+        stopped: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.line, ctx.version, ctx.stopped = line, version, stopped
+        ctx.like = row.dtype, row.device
+        return row.new_zeros(())
+
+    @staticmethod
+    @_first_order
+    def backward(ctx: Any, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        held = ctx.line.current()
+        rows = held.gradient(ctx.version, ctx.like)
+        others = ~ctx.stopped(held.places.rows).unsqueeze(1)
+        row = rows.masked_fill(others, 0).sum(0) if ctx.needs_input_grad[1] else None
+        rows.masked_fill_(~others, 0)
+        return None, row, None, None, None
+
+
 def record_begin(source: Tensor, line: Line) -> Tensor:
     """The token of version 0 of ``line``: rows ``[B, N, W]``, or all of them one row ``[W]``."""
     return _recorded(_Begin, source, line)
@@ -317,6 +344,19 @@ def record_write(
     Of flat rows ``[m]``, ``stopped`` says which have no history from before, however many.
     """
     return _recorded(_Write, token, add, line, version, erased, added, stopped)
+
+
+def record_refill(
+    token: Tensor,
+    row: Tensor,
+    line: Line,
+    version: int,
+    erased: Tensor,
+    added: Tensor,
+    stopped: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """As `record_write`, all flat rows of which ``stopped`` says so becoming ``row [W]``."""
+    return _recorded(_Refill, token, row, line, version, stopped)
 
 
 def _recorded(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:

@@ -32,13 +32,16 @@ class SavableRows(RowViews):
         """Plain tensors, without history, that `from_dict` makes the memory of again.
 
         Returns:
-            ``shape`` (B, N, W), ``row [W]`` of which all others are copies, ``written [n]``
-            (flat, slot + N · example) and their ``values [n, W]``.
+            ``shape`` (B, N, W), ``row``, of which all others are copies, ``[W]``, or ``[B, W]``
+            where each example has one of its own, ``written [n]`` (flat, slot + N · example) and
+            their ``values [n, W]``.
         """
-        batch, slots, width = self.shape
+        batch, slots, _ = self.shape
         index = self.written()
         own = offsets_of(torch.arange(batch, device=self.device), slots)
-        row = self._token.new_zeros(width) if self._row is None else self._row.clone()
+        own_rows = self.initial_rows
+        same = bool((own_rows == own_rows[:1]).all())
+        row = (own_rows[0] if same else own_rows).clone()
         # The padding of `written` repeats slots.
         rows, first = first_of_each((index + own).flatten())
         values = self.peek(index).flatten(0, 1).index_select(0, first)
@@ -62,7 +65,8 @@ class SavableRows(RowViews):
         if rows.dtype != torch.int64:
             raise MemcoreError(f"saved['written']: expected dtype int64, got {rows.dtype}")
         fits = len(shape) == 3 and min(shape) > 0 and rows.dim() == 1
-        if not fits or shape[2:] != row.shape or values.shape != (len(rows), *row.shape):
+        fits = fits and row.shape in (shape[2:], (shape[0], shape[2]))
+        if not fits or values.shape != (len(rows), shape[2]):
             raise MemcoreError(
                 f"saved: expected row [W], written [n] and values [n, W] for shape {list(shape)}, "
                 f"got {list(row.shape)}, {list(rows.shape)} and {list(values.shape)}"

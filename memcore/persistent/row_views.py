@@ -37,7 +37,8 @@ class RowViews:
 
     shape: torch.Size  # [B, N, W]
     _version: Version
-    _row: Tensor | None  # [W], what unwritten rows hold; None: they are 0, or there are none
+    # What unwritten rows of each of the buffer's examples hold, [·, W]; None: 0, or there are none.
+    _row: Tensor | None
     _examples: Tensor | None  # [B], which of the buffer's examples these are; None: all
     _offsets: Tensor  # [B, 1], where the rows of each example begin in the buffers
     _line: Line | None  # the history that gradients flow through; None: there is none
@@ -51,7 +52,7 @@ class RowViews:
         made = object.__new__(cls)
         made.shape = shape
         made._version = version
-        made._row = row
+        made._row = row if row is None else row.expand(shape[0], shape[2])
         made._examples = None
         made._offsets = offsets_of(torch.arange(shape[0], device=source.device), shape[1])
         if source.requires_grad and torch.is_grad_enabled():
@@ -120,9 +121,11 @@ class RowViews:
         return self._offsets
 
     @property
-    def marked_row(self) -> Tensor | None:
-        """What rows hold that no mark says were written, ``[W]``; None: rows begin as zeros."""
-        return self._row
+    def marked_rows(self) -> Tensor | None:
+        """What rows hold that no mark says were written, ``[B, W]``; None: rows begin as zeros."""
+        if self._row is None or self._examples is None:
+            return self._row
+        return self._row[self._examples]
 
     def recorded(self, rows: Tensor, values: Tensor) -> Tensor:
         """``values [n, W]`` of flat rows, with the history of having been read there."""
@@ -137,8 +140,13 @@ class RowViews:
     def _gather(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
         data, *written = self._version.read(rows)
         if self._row is not None:
-            data = torch.where(written[0].unsqueeze(-1), data, self._row)
+            data = torch.where(written[0].unsqueeze(-1), data, self._initial(rows))
         return data.view(shape)
+
+    def _initial(self, rows: Tensor) -> Tensor:
+        """What flat rows ``[n]`` hold where they are unwritten, ``[n, W]``."""
+        assert self._row is not None
+        return self._row.index_select(0, rows // self.shape[1])
 
     @outside_of_graphs
     def to_tensor(self) -> Float[Tensor, "B N W"]:
@@ -261,9 +269,10 @@ class RowViews:
         return self._examples
 
     @property
-    def initial_row(self) -> Tensor:
-        """What rows that were never written hold, ``[W]``, without history."""
-        return self._token.detach().expand(self.shape[2]) if self._row is None else self._row
+    def initial_rows(self) -> Float[Tensor, "B W"]:
+        """What the rows of each example hold that were never written, ``[B, W]``, no history."""
+        rows = self.marked_rows
+        return self._token.detach().expand(self.shape[0], self.shape[2]) if rows is None else rows
 
     def _all_slots(self) -> Tensor:
         batch, slots, _ = self.shape

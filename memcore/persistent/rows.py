@@ -17,12 +17,14 @@ from memcore.errors import (
     check_floats,
     check_layout,
     check_size,
+    check_tensor,
 )
 from memcore.persistent.buffers import Buffers
 from memcore.persistent.row_gradients import (
     Line,
     check_backward_only,
     record_fork,
+    record_refill,
     record_write,
 )
 from memcore.persistent.row_saving import SavableRows, first_of_each
@@ -213,7 +215,7 @@ class RowMemory(SavableRows):
         def change(buffers: Buffers, lost: Buffers) -> None:
             data = buffers[0]
             if self._row is not None:
-                before = torch.where(lost[1].unsqueeze(-1), lost[0], self._row)
+                before = torch.where(lost[1].unsqueeze(-1), lost[0], self._initial(touched))
                 data.index_copy_(0, touched, before)
                 buffers[1].index_fill_(0, touched, True)
             data.index_fill_(0, erased, 0)
@@ -243,6 +245,7 @@ class RowMemory(SavableRows):
         added: Tensor,
         add: Tensor,
         stopped: Callable[[Tensor], Tensor] | None = None,
+        record: Callable[..., Tensor] = record_write,
     ) -> RowMemory:
         """The memory after a write, with the history of that; see `record_write`."""
         line, number, token = self._line, self._number, self._token
@@ -254,39 +257,97 @@ class RowMemory(SavableRows):
             parent, line = line, Line(self.shape[2], branch_of=line)
             token, number = record_fork(token, parent, number, line), 0
             line.extend(0)
-        token = record_write(token, add, line, number + 1, erased, added, stopped)
+        token = record(token, add, line, number + 1, erased, added, stopped)
         return self._replace(_version=version, _line=line, _number=number + 1, _token=token)
 
     def _joined(self, before: Any, wide: Any) -> RowMemory:
         # As a write to ``before`` that replaces all rows of these examples by what they hold now.
         rows, values = self._offsets.new_empty(0), self._token.new_empty(0, self.shape[2])
         if self._line is not None:
-            index = self.changed_since(before)
+            begun_anew = self._row is not before._row
+            index = None if begun_anew else self.changed_since(before)
             index = self._all_slots() if index is None else index
             rows, first = first_of_each((index + self._offsets).flatten())
             values = self.read_unchecked(index).flatten(0, 1).index_select(0, first)
+        joined = before._replace(_row=self._row)
+        return joined._recorded(wide.version, rows, rows, values, self._of_these())
+
+    def _of_these(self) -> Callable[[Tensor], Tensor]:
+        """Which flat rows are of these examples; nothing of this memory is kept for it."""
         mine, slots = self._offsets.flatten(), self.shape[1]
-
-        def stopped(flat: Tensor) -> Tensor:
-            return torch.isin(flat - flat % slots, mine)
-
-        return before._recorded(wide.version, rows, rows, values, stopped)
+        return lambda flat: torch.isin(flat - flat % slots, mine)
 
     @outside_of_graphs
     def cleared(self, examples: Tensor) -> RowMemory:
         """The memory with all rows of those examples, a bool ``[B]``, set to 0.
 
-        O(rows written) where the memory began as zeros.
+        O(rows written) where the memory began as equal rows.
 
         Raises:
             TypeError: not a tensor.
             MemcoreError: not bool, or not ``[B]``.
         """
         check_flags("examples", examples, self.shape[0])
+        nothing = self._token.new_zeros(0, self.shape[2])
+        if self._row is not None:
+            return self._refilled(examples, nothing.new_zeros(self.shape[2]))
         view = self._viewed(examples)
-        slots = view.written() if self._row is None else view._all_slots()
-        rows = (slots + view._offsets).flatten()
-        return self._write(rows, rows[:0], self._token.new_zeros(0, self.shape[2]))
+        rows = (view.written() + view._offsets).flatten()
+        return self._write(rows, rows[:0], nothing)
+
+    @outside_of_graphs
+    def refilled(self, examples: Tensor, row: Float[Tensor, "W"]) -> RowMemory:
+        """The memory with those examples begun anew, as `filled` has them; this stays what it is.
+
+        O(rows written) where the memory began as equal rows.
+
+        Args:
+            examples: bool ``[B]``.
+            row: ``[W]``, in the memory's dtype. Its gradient is the sum over these examples' rows.
+
+        Raises:
+            TypeError: not a tensor.
+            MemcoreError: another shape, dtype or device. Nothing is changed.
+        """
+        check_backward_only()
+        check_flags("examples", examples, self.shape[0])
+        check_tensor("row", row, self.shape[2:], self.dtype, self.device)
+        if self._version.edited() is None:
+            view = self._viewed(examples)
+            rows = (view._all_slots() + view._offsets).flatten()
+            return self._write(rows, rows, row.expand(len(rows), self.shape[2]))
+        return (self if self._row is not None else self._marked())._refilled(examples, row)
+
+    def _refilled(self, examples: Tensor, row: Tensor) -> RowMemory:
+        """`refilled` where marks say which rows were written."""
+        view = self._viewed(examples)
+        rows = (view.written() + view._offsets).flatten()
+
+        def change(buffers: Buffers, lost: Buffers) -> None:
+            buffers[1].index_fill_(0, rows, False)
+
+        assert self._row is not None
+        assert view._examples is not None
+        with torch.inference_mode(False), torch.no_grad():
+            own = self._row.index_copy(0, view._examples, row.expand(view.shape[0], len(row)))
+        none = rows[:0]
+        return self._replace(_row=own)._recorded(
+            self._version.edit(rows, change), none, none, row, view._of_these(), record_refill
+        )
+
+    def _marked(self) -> RowMemory:
+        """The same memory of zeros, with marks of the rows written."""
+        with torch.inference_mode(False), torch.no_grad():
+            rows, (batch, slots, width) = self._version.edited(), self.whole().shape
+            assert rows is not None
+            shape, own = torch.Size((batch, slots, width)), self._token.new_zeros(batch, width)
+            begin = unwritten(shape, self.dtype, self.device, own)
+            buffers = begin()
+            buffers[0].index_copy_(0, rows, self._version.read(rows)[0])
+            buffers[1].index_fill_(0, rows, True)
+            version = Version(buffers, begin, rows)
+        version.origin = self._version.origin
+        return self._replace(_version=version, _row=own)
 
     @outside_of_graphs
     def to(self, *args: Any, **kwargs: Any) -> RowMemory:

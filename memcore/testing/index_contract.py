@@ -170,6 +170,13 @@ def _initial_row(made: Callable[..., Index], noise: Callable[..., Tensor]) -> No
     for key in (row, -row):
         keys = key.expand(2, 1, WIDTH).contiguous()
         _all_best(index, rows, keys, 4, "a memory whose initial row is not 0")
+    one = torch.ones(1, dtype=torch.int64, device=rows.device)
+    other = noise(1)[0]
+    index.reset(RowMemory.filled(other, 1, 40), one)
+    rows[1] = other
+    for key in (row, other, -other):
+        keys = key.expand(2, 1, WIDTH).contiguous()
+        _all_best(index, rows, keys, 4, "after reset of example 1 to another initial row")
 
 
 def _parts(made: Callable[..., Index], noise: Callable[..., Tensor]) -> None:

@@ -102,11 +102,25 @@ FAULTS = (
         (f"{SCALE}::test_a_branch_is_one_line_however_long_it_is",),
     ),
     Fault(
-        "clearing leaves the initial row where nothing was written",
+        "examples that begin anew keep the row of before",
         "memcore/persistent/rows.py",
-        "slots = view.written() if self._row is None else view._all_slots()",
-        "slots = view.written()",
+        "own = self._row.index_copy(0, view._examples, row.expand(view.shape[0], len(row)))",
+        "own = self._row.clone()",
         (PROGRAMS,),
+    ),
+    Fault(
+        "the gradient of rows that began anew goes on to those of before",
+        "memcore/persistent/row_gradients.py",
+        "        rows.masked_fill_(~others, 0)\n",
+        "",
+        (PROGRAMS,),
+    ),
+    Fault(
+        "an index keeps the rows of before of examples that began anew",
+        "memcore/index/mirror.py",
+        "            if anew.numel():\n",
+        "            if anew.numel() < 0:\n",
+        ("tests/memcore/test_index.py::test_exactly_the_best",),
     ),
     Fault(
         "a learned initial row that is 0 at first is not kept apart",

@@ -71,7 +71,10 @@ def test_exactly_the_best(kind: Any, batch: int, slots: int, row: float) -> None
         k = choice.choice([1, 4, 5])
         kind_of_step = choice.random()
         if kind_of_step < 0.15:
-            memory = before.cleared(torch.arange(batch) == 0)
+            some = torch.arange(batch) == choice.randrange(batch)
+            filling = torch.randn(4, generator=generator, dtype=torch.float64)
+            anew = choice.random() < 0.6
+            memory = before.refilled(some, filling) if anew else before.cleared(some)
             hint: dict[str, Any] = {}
         elif kind_of_step < 0.4 and batch > 1:
             whole, before = before, before.select(torch.tensor([2, 0, 1])).narrow(2)

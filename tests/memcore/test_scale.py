@@ -330,6 +330,23 @@ def test_a_copy_of_a_lazy_memory_costs_the_rows_written() -> None:
     assert not len(unlinked.to_dict()["rows"])
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_to_begin_anew_costs_the_rows_written(value: float) -> None:
+    """Whatever the rows were before; gradients included."""
+    slots, row = 2**22, torch.full((WIDTH,), value)
+    touched = SparseWrite(*(torch.cat([part, part]) for part in write(slots, 0)))
+    memory = RowMemory.filled(row, 2, slots).write(touched)
+    anew = torch.full((WIDTH,), 3.0, requires_grad=True)
+    with BigOperations(slots) as seen:
+        other = memory.refilled(torch.tensor([False, True]), anew)
+        found = other.read(touched.index)
+        found.sum().backward()
+    assert seen.names <= INDEXED | VIEWS | {"frombuffer"}, seen.names
+    assert torch.equal(found[0], memory.read(touched.index)[0])
+    assert (found[1] == 3).all()
+    torch.testing.assert_close(anew.grad, torch.full((WIDTH,), float(found.shape[1])))
+
+
 def test_the_log_of_edited_rows_stays_in_proportion_to_them() -> None:
     memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**20)
     same = write(2**20, 0, count=1000)

@@ -49,6 +49,7 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "from_tensor": lambda one: RowMemory.from_tensor(ROWS * one),
     "select": lambda one: MEMORY.select(one.long()[None]),
     "cleared": lambda one: MEMORY.cleared(one[None] > 0),
+    "refilled": lambda one: MEMORY.refilled(one[None] > 0, ROWS[0, 0]),
     "accessed": lambda one: RECENCY.accessed(SLOTS, FLAGS & (one > 0)),
     "recency cleared": lambda one: RECENCY.cleared(one[None] > 0),
     "written": lambda one: LINKS.written(SLOTS, ROWS[..., 0].abs() * one),

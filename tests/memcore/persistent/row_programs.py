@@ -86,8 +86,8 @@ class Program:
         memory, plain = self.versions[-1] if newest else self.choice.choice(self.versions)
         kind = self.choice.choices(
             ["write", "read", "read all", "detach", "no grad", "drop", "clone", "constant",
-             "clear", "part"],
-            [10, 6, 1, 1, 1, 2, 1, 2, 1, 2],
+             "clear", "part", "refill"],
+            [10, 6, 1, 1, 1, 2, 1, 2, 1, 2, 2],
         )[0]  # fmt: skip
         if kind == "read":
             index = torch.randint(self.shape[1], (self.shape[0], 4), generator=self.generator)
@@ -105,6 +105,11 @@ class Program:
             examples = torch.tensor([True, False])
             kept = plain.masked_fill(examples[:, None, None], 0)
             self.versions.append((memory.cleared(examples), kept))
+        elif kind == "refill":
+            examples = torch.tensor([self.choice.random() < 0.5 for _ in range(self.shape[0])])
+            row = self.leaf(self.shape[2])
+            anew = torch.where(examples[:, None, None], row, plain)
+            self.versions.append((memory.refilled(examples, row), anew))
         elif kind == "part":
             self.write_to_a_part(memory, plain)
         else:
@@ -118,7 +123,7 @@ class Program:
     def write_to_a_part(self, memory: RowMemory, plain: Tensor) -> None:
         swapped, count = torch.tensor([1, 0]), self.choice.choice([1, 2])
         part, own = memory.select(swapped).narrow(count), plain[swapped][:count]
-        how = self.choice.choice(["write", "write", "write", "no grad", "anew", "detach"])
+        how = self.choice.choice(["write", "write", "write", "no grad", "anew", "detach", "refill"])
         if how in ("anew", "detach"):
             part, own = part.detach(), own.detach()
         if how != "detach":
@@ -126,6 +131,10 @@ class Program:
             write = write._replace(add=self.leaf(*write.add.shape))
             with torch.set_grad_enabled(how != "no grad"):
                 part, own = part.write(write), dense_write(own, write)
+        if how == "refill" or self.choice.random() < 0.2:
+            examples, row = torch.arange(count) == count - 1, self.leaf(self.shape[2])
+            part = part.refilled(examples, row)
+            own = torch.where(examples[:, None, None], row, own)
         after = torch.cat([own, plain[swapped][count:]])
         self.versions.append((part.widen(memory), after[swapped]))
 

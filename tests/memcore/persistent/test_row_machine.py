@@ -130,6 +130,20 @@ class RowMachine(RuleBasedStateMachine):
         self.versions.append(self.versions[chosen].cleared(torch.tensor(examples)))
         self.plain.append(plain)
 
+    @rule(
+        pick=picks,
+        examples=st.lists(st.booleans(), min_size=BATCH, max_size=BATCH),
+        value=st.sampled_from([0.0, 1.0, -2.5]),
+    )
+    def begin_anew(self, pick: int, examples: list[bool], value: float) -> None:
+        chosen = pick % len(self.versions)
+        memory, plain = self.versions[chosen], self.plain[chosen].copy()
+        row = torch.full(memory.shape[2:], value, dtype=memory.dtype)
+        row[0] += 1
+        plain[examples] = row.numpy()
+        self.versions.append(memory.refilled(torch.tensor(examples), row))
+        self.plain.append(plain)
+
     @rule(pick=picks)
     def save_and_load(self, pick: int) -> None:
         chosen = pick % len(self.versions)
@@ -156,9 +170,9 @@ class RowMachine(RuleBasedStateMachine):
             written = memory.written()
             untouched = np.ones((BATCH, SLOTS), dtype=bool)
             np.put_along_axis(untouched, written.numpy(), False, 1)
-            row = memory.initial_row.numpy()
+            rows = memory.initial_rows.numpy()
             for example, slot in zip(*untouched.nonzero(), strict=True):
-                assert np.array_equal(plain[example, slot], row)
+                assert np.array_equal(plain[example, slot], rows[example])
 
 
 TestRowMachine = RowMachine.TestCase
