@@ -23,7 +23,6 @@ __all__ = [
     "DNCOptions",
     "SAMOptions",
     "check_options",
-    "no_masked_search",
     "options_among",
     "told_to_kernels",
 ]
@@ -126,11 +125,6 @@ def check_options(options: Any, kind: type[SAMOptions]) -> None:
     """Raise unless these are options of that kind."""
     if type(options) is not kind:
         raise TypeError(f"options: expected {kind.__name__}, got {type(options).__name__}")
-
-
-def no_masked_search(options: SAMOptions) -> str | None:
-    """Why the kernels of a memory that is searched do not take its options; None: they do."""
-    return "kernels do not search by masked keys" if options.masking else None
 
 
 def told_to_kernels(options: SAMOptions) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memcore.backends import check_backend, why_not_numba
 from memcore.errors import MemcoreError, check_tensor
-from memcore.options import SAMOptions, no_masked_search, told_to_kernels
+from memcore.options import SAMOptions, told_to_kernels
 
 __all__ = ["batched_step", "check_vectors"]
 
@@ -45,7 +45,7 @@ def batched_step(
     """
     if check_backend("backend", backend) == "reference":
         return plain(state, vectors)
-    reason = why_not_numba([vectors, state.read_weights]) or no_masked_search(options)
+    reason = why_not_numba([vectors, state.read_weights])
     if reason is None:
         return _by_kernels(state, vectors, temporal_reads, options)
     if backend == "numba":

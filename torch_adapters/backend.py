@@ -12,7 +12,6 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memcore import MemcoreError
 from memcore.backends import COMPILING, numba_is_missing, why_not_numba
-from memcore.options import no_masked_search
 from torch_adapters.cells import CELLS
 from torch_adapters.controller import Controller
 from torch_adapters.interface import Interface
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "choose", "has_kernels"]
 
+LAYER_NORM_EPSILON = 1e-5  # torch's own, and that of the kernels
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 GLOBAL_HOOKS = (
     "_global_forward_hooks",
@@ -90,9 +90,7 @@ def _why_not_call(module: MemoryRNN, autocast: bool, pass_through_memory: bool) 
         return "the debug dictionary shows every step"
     if not pass_through_memory:
         return "pass_through_memory=False leaves the memory out"
-    cell: Any = module.cell
-    masked = no_masked_search(cell.options) if is_sparse(cell) else None
-    return numba_is_missing() or masked
+    return numba_is_missing()
 
 
 def _why_not_modules(module: MemoryRNN) -> str | None:
@@ -110,14 +108,16 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
             reason = _why_not_one(name, cell, *_kinds_of_cell(module.rnn_type))
             if reason is not None:
                 return reason
-            if module.rnn_type == "rnn" and cell.nonlinearity != first.nonlinearity:
+            own = module.rnn_type in ("rnn", "linear")
+            if own and cell.nonlinearity != first.nonlinearity:
                 return f"{name} has a nonlinearity of its own"
     for layer, interface in enumerate(module.interfaces):
         reason = _why_not_one(f"interfaces[{layer}]", interface, Interface)
         if reason is not None:
             return reason
-        if interface.norm is not None:
-            return "kernels know nothing of layer_norm"
+        reason = _why_not_norm(f"interfaces[{layer}].norm", interface.norm, module)
+        if reason is not None:
+            return reason
         parts: Any = interface.parts
         for part, linear in parts.items():
             name = f"interfaces[{layer}].parts.{part}"
@@ -132,7 +132,19 @@ def _why_not_modules(module: MemoryRNN) -> str | None:
 def _kinds_of_cell(rnn_type: str) -> list[type[nn.Module]]:
     """Our cell, and torch's own, which somebody may put in its place."""
     ours = CELLS[rnn_type]
-    return [ours, *ours.__bases__]
+    return [ours] if rnn_type == "linear" else [ours, *ours.__bases__]
+
+
+def _why_not_norm(name: str, norm: Any, module: MemoryRNN) -> str | None:
+    first: Any = module.interfaces[0].norm
+    if norm is None:
+        return None if first is None else f"{name} is missing"
+    reason = f"{name} is new" if first is None else _why_not_one(name, norm, nn.LayerNorm)
+    if reason is None and (norm.weight is None or norm.bias is None):
+        reason = f"{name} has no weight or no bias"
+    if reason is None and norm.eps != LAYER_NORM_EPSILON:
+        reason = f"{name} has an eps of its own"
+    return reason
 
 
 def _why_not_one(name: str, module: nn.Module, *expected: type[nn.Module]) -> str | None:
@@ -149,7 +161,7 @@ def _why_not_one(name: str, module: nn.Module, *expected: type[nn.Module]) -> st
 def _why_not_shapes(module: MemoryRNN, weights: Weights) -> str | None:
     """What somebody put in place of ours, or a parametrization, may have other sizes."""
     hidden, reads = module.hidden_size, module.cell.read_size
-    gates = {"lstm": 4, "gru": 3, "rnn": 1}[module.rnn_type] * hidden
+    gates = {"lstm": 4, "gru": 3, "rnn": 1, "linear": 1}[module.rnn_type] * hidden
     vector = sum(module.cell.interface_sizes.values())
     controllers: Any = module.controllers
     counts = [len(own.cells) for own in controllers]
@@ -160,11 +172,15 @@ def _why_not_shapes(module: MemoryRNN, weights: Weights) -> str | None:
     for which, (from_input, from_state, *biases) in enumerate(weights.cells):
         layer, depth = divmod(which, module.num_hidden_layers)
         inputs = hidden if depth else reads + (hidden if layer else module.input_size)
-        shapes = [from_input.shape, from_state.shape]  # pyright: ignore
-        if shapes != [(gates, inputs), (gates, hidden)] or not _fit(biases, (gates,)):
+        if module.rnn_type == "linear":
+            right = _fit([from_input], (gates, inputs)) and _fit(biases[:1], (gates,))
+        else:
+            right = _fit([from_input], (gates, inputs)) and _fit([from_state], (gates, hidden))
+            right = right and _fit(biases, (gates,))
+        if not right:
             return f"controllers[{layer}].cells[{depth}] has weights of other sizes"
-    for layer, (weight, bias) in enumerate(weights.interfaces):
-        if weight.shape != (vector, hidden) or bias.shape != (vector,):
+    for layer, (weight, *others) in enumerate(weights.interfaces):
+        if weight.shape != (vector, hidden) or not _fit(others, (vector,)):
             return f"interfaces[{layer}] has weights of other sizes"
     return None
 

@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 from memcore.circumstances import is_transformed
 
-__all__ = ["CELLS", "GRUCell", "LSTMCell", "RNNCell", "cell_equations"]
+__all__ = ["CELLS", "GRUCell", "LSTMCell", "LinearCell", "RNNCell", "cell_equations"]
 
 
 def cell_equations(
@@ -23,15 +23,17 @@ def cell_equations(
     """The next state of `torch.nn.LSTMCell`, ``GRUCell`` or ``RNNCell``, as torch documents them.
 
     Args:
-        nonlinearity: ``'tanh'`` or ``'relu'``, of an RNN; else ``''``.
+        nonlinearity: ``'tanh'`` or ``'relu'``, of an RNN or a `LinearCell`; else ``''``.
         input: ``[B, X]``.
         state: ``(h, c)`` of an LSTM, else ``(h,)``, each ``[B, H]``.
         weights: ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh``; both biases or none.
+            Of a `LinearCell` those of the state are None.
     """
     from_input, from_state, input_bias, state_bias = weights
     assert from_input is not None
-    assert from_state is not None
     given = linear(input, from_input, input_bias)
+    if from_state is None:
+        return (getattr(torch, nonlinearity)(given),)
     own = linear(state[0], from_state, state_bias)
     if nonlinearity:
         return (getattr(torch, nonlinearity)(given + own),)
@@ -79,7 +81,40 @@ class RNNCell(nn.RNNCell):
         return cell_equations(self.nonlinearity, input, [hx], _weights(self))[0]
 
 
-CELLS = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell}
+class LinearCell(nn.Linear):
+    """A layer of a feed-forward controller, ``φ(W x + b)``: called as a cell, without recurrence.
+
+    Args:
+        input_size: X.
+        hidden_size: H.
+        bias: whether there is b.
+        nonlinearity: φ, ``'tanh'`` or ``'relu'``.
+        device: PyTorch's convention.
+        dtype: PyTorch's convention.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.nonlinearity = nonlinearity
+
+    def extra_repr(self) -> str:
+        """The nonlinearity beside the sizes."""
+        return f"{super().extra_repr()}, nonlinearity={self.nonlinearity}"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:  # pyright: ignore
+        """``[B, X]`` to ``[B, H]``; the last output, its state, is not looked at."""
+        return cell_equations(self.nonlinearity, input, [], [self.weight, None, self.bias, None])[0]
+
+
+CELLS = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell, "linear": LinearCell}
 
 
 def _weights(cell: nn.RNNCellBase) -> list[Tensor | None]:

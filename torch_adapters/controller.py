@@ -26,8 +26,8 @@ class Controller(nn.Module):
         input_size: width of the input.
         hidden_size: H.
         num_layers: cells in the stack.
-        rnn_type: ``'lstm'``, ``'gru'`` or ``'rnn'``.
-        nonlinearity: ``'tanh'`` or ``'relu'``, for ``'rnn'``.
+        rnn_type: ``'lstm'``, ``'gru'``, ``'rnn'`` or ``'linear'``.
+        nonlinearity: ``'tanh'`` or ``'relu'``, for ``'rnn'`` and ``'linear'``.
         bias: whether the cells have biases.
         dropout: between the cells.
         device: PyTorch's convention.
@@ -48,7 +48,7 @@ class Controller(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        extra = {"nonlinearity": nonlinearity} if rnn_type == "rnn" else {}
+        extra = {"nonlinearity": nonlinearity} if rnn_type in ("rnn", "linear") else {}
         self.cells = nn.ModuleList(
             CELLS[rnn_type](width, hidden_size, bias=bias, device=device, dtype=dtype, **extra)
             for width in [input_size] + [hidden_size] * (num_layers - 1)

@@ -48,7 +48,8 @@ class DNC(MemoryRNN):
     Args:
         input_size: X, the width of the input.
         hidden_size: H, the width of the controller.
-        rnn_type: ``'lstm'``, ``'gru'`` or ``'rnn'``.
+        rnn_type: ``'lstm'``, ``'gru'``, ``'rnn'`` or ``'linear'``: a feed-forward controller,
+            ``φ(W x + b)`` in each layer, whose state is the output that nobody looks at.
         num_layers: controller layers, each of which writes and reads the memory once a step
             through an interface of its own.
         num_hidden_layers: layers of the RNN in each controller layer.
@@ -69,7 +70,7 @@ class DNC(MemoryRNN):
         deallocation: what the free gates release is faded.
         link_sharpness: where links lead is concentrated as the controller says.
         temperature: above 0: the strengths of keys are multiplied by it.
-        nonlinearity: ``'tanh'`` or ``'relu'``, for ``rnn_type='rnn'``.
+        nonlinearity: φ, ``'tanh'`` or ``'relu'``, for ``rnn_type='rnn'`` and ``'linear'``.
         gpu_id: -1, or the CUDA device to build on, as ``device=f"cuda:{gpu_id}"``.
         independent_linears: one linear map for each part of the interface, with parameters by
             name, rather than one for all.

@@ -72,6 +72,11 @@ class RNNOptions:
                 kind = type(getattr(self, name)).__name__
                 raise TypeError(f"{name}: expected a bool, got {kind}")
         self.rnn_type = _choice("rnn_type", self.rnn_type, tuple(CELLS))
+        if self.bidirectional and self.rnn_type == "linear":
+            raise MemcoreError(
+                "bidirectional: expected False with rnn_type='linear', which carries nothing from "
+                "step to step, got True"
+            )
         self.nonlinearity = _choice("nonlinearity", self.nonlinearity, ("tanh", "relu"))
         self.dropout = _rate("dropout", self.dropout)
         self.bypass_dropout = _rate("bypass_dropout", self.bypass_dropout)

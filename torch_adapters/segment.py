@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import dropout, layer_norm, linear
 
 from memcore.options import told_to_kernels
 from torch_adapters.carried import Carried
@@ -30,18 +30,23 @@ class Weights:
 
     def __init__(self, module: MemoryRNN) -> None:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        if module.rnn_type == "linear":
+            names = ("weight", "", "bias", "")
         self.cells: list[tuple[Tensor | None, ...]] = []
         for controller in module.controllers:
             cells: Any = controller.cells
-            self.cells += [tuple(getattr(cell, name) for name in names) for cell in cells]
-        self.interfaces: list[tuple[Tensor, Tensor]] = []
+            self.cells += [
+                tuple(getattr(cell, name) if name else None for name in names) for cell in cells
+            ]
+        self.interfaces: list[tuple[Tensor, ...]] = []
         for interface in module.interfaces:
             maps: Any = interface.parts
             parts = [(part.weight, part.bias) for part in maps.values()]
             if len(parts) > 1:
                 weights, biases = zip(*parts, strict=True)
                 parts = [(torch.cat(weights), torch.cat(biases))]
-            self.interfaces += parts
+            norm: Any = interface.norm
+            self.interfaces += [(*own, norm.weight, norm.bias) if norm else own for own in parts]
         self.packed: Packed = {}  # the segments of a call pack them once
 
     def tensors(self) -> list[Tensor]:
@@ -96,7 +101,7 @@ def run_segment(
 
 def _nonlinearity(module: MemoryRNN) -> str:
     first: Any = module.controllers[0].cells[0]  # pyright: ignore
-    return first.nonlinearity if module.rnn_type == "rnn" else ""
+    return first.nonlinearity if module.rnn_type in ("rnn", "linear") else ""
 
 
 def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
@@ -108,6 +113,8 @@ def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
         ("gru", ""): controllers.GRU,
         ("rnn", "tanh"): controllers.RNN_TANH,
         ("rnn", "relu"): controllers.RNN_RELU,
+        ("linear", "tanh"): controllers.RNN_TANH,
+        ("linear", "relu"): controllers.RNN_RELU,
     }
     cell: Any = module.cell
     kind = getattr(kinds, cell.kernel)
@@ -122,6 +129,8 @@ def _segment_of(module: MemoryRNN, nonlinearity: str) -> Segment:
             module.hidden_size,
             module.clip,
             module.shared_memory,
+            module.rnn_type != "linear",
+            module.interfaces[0].norm is not None,
         ),
     )
 
@@ -172,9 +181,10 @@ class _Plain:
                     output = hidden[which][0]
                 if sizes.clip > 0:
                     output = output.clamp(-sizes.clip, sizes.clip)
-                weight, bias = parts.interfaces[layer]
-                assert weight is not None
+                weight, bias, *norm = parts.interfaces[layer]
                 vectors = linear(output, weight, bias)
+                if norm:
+                    vectors = layer_norm(vectors, vectors.shape[1:], *norm)
                 which = 0 if sizes.shared else layer
                 reads, states[which] = self.cell.step(states[which], vectors, "reference")
                 output = torch.cat([output, reads], dim=1)

@@ -5,6 +5,8 @@ Weights are packed, or as torch has them where there are only a few rows to mult
 
 from __future__ import annotations
 
+import math
+
 from memcore.kernels import plan
 from memcore.kernels.compiling import kernel
 from memcore.kernels.controllers import GRU, LSTM, cell_backward, cell_forward
@@ -22,6 +24,9 @@ __all__ = [
     "layer_backward",
     "vectors_forward",
 ]
+
+
+LAYER_NORM_EPSILON = 1e-5  # that of torch.nn.LayerNorm
 
 
 @kernel
@@ -61,14 +66,17 @@ def _gates_unpacked(told, at, factors, inputs, gates, zero):
         if told[at + plan.CELL_INPUT_BIAS] != 0:
             for j in range(hidden):
                 gates[into + j] = input_bias[block * hidden + j]
+        if told[at + plan.CELL_STATE_BIAS] != 0:
             for j in range(hidden):
                 gates[to + j] += state_bias[block * hidden + j]
         multiply_rows(
             factors, 0, from_input, block * hidden * inputs, inputs, gates, into, hidden, inputs
         )
-        multiply_rows(
-            factors, inputs, from_state, block * hidden * hidden, hidden, gates, to, hidden, hidden
-        )
+        if told[plan.OWN] > 0:
+            multiply_rows(
+                factors, inputs, from_state, block * hidden * hidden, hidden,
+                gates, to, hidden, hidden,
+            )  # fmt: skip
 
 
 @kernel
@@ -94,8 +102,8 @@ def carry_states(told, first, last, made, zero):
 
 
 @kernel
-def vectors_forward(told, layer, outputs, begin, count, vectors, zero):
-    """The interface vectors of a layer for some examples."""
+def _vectors_forward(told, layer, outputs, begin, count, vectors, zero):
+    """The interface vectors of a layer for some examples, not yet normed."""
     wide, length, lanes = told[plan.INTERFACE_WIDTH], told[plan.INTERFACE], lane_count(vectors)
     hidden, at = told[plan.HIDDEN], layer_at(told, layer)
     row = hidden + told[plan.WORDS] * told[plan.HEADS]
@@ -119,6 +127,63 @@ def vectors_forward(told, layer, outputs, begin, count, vectors, zero):
 
 
 @kernel
+def _norms(told, place, zero):
+    """An array of layer norm; anything where there is none."""
+    return floats_at(told[place], ANYTHING, zero)
+
+
+@kernel
+def vectors_forward(told, time, layer, first, outputs, begin, count, vectors, zero):
+    """The interface vectors of a layer for some examples."""
+    _vectors_forward(told, layer, outputs, begin, count, vectors, zero)
+    at, length, wide = layer_at(told, layer), told[plan.INTERFACE], told[plan.INTERFACE_WIDTH]
+    if told[at + plan.LAYER_GAIN] == 0:
+        return
+    gain = _norms(told, at + plan.LAYER_GAIN, zero)
+    shift = _norms(told, at + plan.LAYER_SHIFT, zero)
+    normed, scales = _norms(told, plan.NORMED, zero), _norms(told, plan.SCALES, zero)
+    for i in range(count):
+        own, total, squares = i * wide, 0.0, 0.0
+        for j in range(length):
+            total += vectors[own + j]
+        mean = total / length
+        for j in range(length):
+            squares += (vectors[own + j] - mean) ** 2
+        scale = 1 / math.sqrt(squares / length + LAYER_NORM_EPSILON)
+        row = first + i
+        if told[plan.RECORDING] != 0:
+            row += (layer * told[plan.STEPS] + time) * told[plan.EXAMPLES]
+        scales[row] = scale
+        for j in range(length):
+            value = (vectors[own + j] - mean) * scale
+            normed[row * wide + j] = value
+            vectors[own + j] = value * gain[j] + shift[j]
+
+
+@kernel
+def _norm_backward(told, time, layer, first, last, zero):
+    """From the gradients of normed vectors to those of what they were before."""
+    at, length, wide = layer_at(told, layer), told[plan.INTERFACE], told[plan.INTERFACE_WIDTH]
+    if told[at + plan.LAYER_GAIN] == 0:
+        return
+    gain, normed = _norms(told, at + plan.LAYER_GAIN, zero), _norms(told, plan.NORMED, zero)
+    scales, d_normed = _norms(told, plan.SCALES, zero), _norms(told, plan.D_NORMED, zero)
+    d_vectors = floats_at(told[plan.D_VECTORS], ANYTHING, zero)
+    for example in range(first, last):
+        row = (layer * told[plan.STEPS] + time) * told[plan.EXAMPLES] + example
+        begin, mean, along = row * wide, 0.0, 0.0
+        for j in range(begin, begin + length):
+            d_normed[j] = d_vectors[j]
+            slope = d_vectors[j] * gain[j - begin]
+            mean += slope
+            along += slope * normed[j]
+        mean, along = mean / length, along / length
+        for j in range(begin, begin + length):
+            slope = d_normed[j] * gain[j - begin] - mean - normed[j] * along
+            d_vectors[j] = slope * scales[row]
+
+
+@kernel
 def cells_forward(told, time, layer, first, last, factors, zero):
     """The cells of one layer at one time step; the last one's output is clamped into OUTPUTS."""
     steps, examples, depths = told[plan.STEPS], told[plan.EXAMPLES], told[plan.DEPTH]
@@ -135,7 +200,7 @@ def cells_forward(told, time, layer, first, last, factors, zero):
     all_inputs, given = floats_at(told[plan.INPUTS], ANYTHING, zero), told[plan.INPUT]
     for depth in range(depths):
         cell, inputs = layer * depths + depth, _inputs(told, layer, depth)
-        terms = inputs + hidden
+        terms = inputs + told[plan.OWN]
         at = cell_at(cell)
         sums = ((cell * steps + time) * examples + first) * gates
         old = ((cell * (steps + 1) + time) * examples + first) * width
@@ -166,7 +231,7 @@ def cells_forward(told, time, layer, first, last, factors, zero):
                 else:
                     for j in range(reads):
                         factors[i * terms + given + j] = first_reads[(first + i) * reads + j]
-            for j in range(hidden):
+            for j in range(told[plan.OWN]):
                 factors[i * terms + inputs + j] = hidden_tape[old + i * width + j]
         if told[at + plan.CELL_WEIGHTS] != 0:
             bias = floats_at(told[at + plan.CELL_BIAS], ANYTHING, zero)
@@ -223,7 +288,7 @@ def cells_backward(told, time, layer, first, last, slope, d_below, products, dir
     for depth in range(depths - 1, -1, -1):
         cell, inputs = layer * depths + depth, _inputs(told, layer, depth)
         at = cell_at(cell)
-        wide = -(-(inputs + hidden) // (2 * lanes)) * 2 * lanes
+        wide = -(-(inputs + told[plan.OWN]) // (2 * lanes)) * 2 * lanes
         sums = ((cell * steps + time) * examples + first) * gates
         old = ((cell * (steps + 1) + time) * examples + first) * width
         new, state = old + examples * width, (cell * examples + first) * width
@@ -244,8 +309,9 @@ def cells_backward(told, time, layer, first, last, slope, d_below, products, dir
         )  # fmt: skip
         for i in range(count):
             for j in range(hidden):
-                through = products[i * wide + inputs + j]
-                d_hidden[state + i * width + j] = through + direct[i * width + j]
+                d_hidden[state + i * width + j] = direct[i * width + j]
+            for j in range(told[plan.OWN]):
+                d_hidden[state + i * width + j] += products[i * wide + inputs + j]
             if depth > 0 and told[plan.MASKS] != 0:
                 mask = (layer * steps + time) * (depths - 1) + depth - 1
                 mask = (mask * examples + first + i) * hidden
@@ -275,6 +341,7 @@ def layer_backward(told, time, layer, first, last, d_row, slope, products, zero)
     row, count = hidden + told[plan.WORDS] * told[plan.HEADS], last - first
     lanes = lane_count(slope)
     at = layer_at(told, layer)
+    _norm_backward(told, time, layer, first, last, zero)
     weights = floats_at(told[at + plan.LAYER_BACK_WEIGHTS], ANYTHING, zero)
     d_vectors = floats_at(told[plan.D_VECTORS], ANYTHING, zero)
     begin = ((layer * steps + time) * examples + first) * wide

@@ -21,6 +21,7 @@ from memcore.kernels.sizes import Sizes, padded_to, registers
 __all__ = ["Layout", "Packed"]
 
 THREAD_PAYS = 1 << 17  # multiplications from which a further thread pays
+NORM = plan.LAYER_GAIN, plan.LAYER_SHIFT
 FEW_ROWS = 8  # examples times steps, for which weights are not packed
 
 # Packed weights by their place, one set for forward and one for backward: made once a call.
@@ -56,7 +57,7 @@ class _Measures:
         self.told = [0] * (self.memories_at + segment.memory_count * plan.MEMORY_SIZE)
         for place, value in {
             plan.STEPS: self.steps, plan.EXAMPLES: self.examples, plan.INPUT: self.inputs,
-            plan.LAYERS: cells.layers,
+            plan.OWN: segment.own, plan.LAYERS: cells.layers,
             plan.DEPTH: cells.depth, plan.HIDDEN: cells.hidden, plan.WIDTH: self.gates.width,
             plan.GATES: self.gates.size, plan.CELL_KIND: cells.kind,
             plan.MEMORIES: segment.memory_count, plan.MEMORY_STEPS: self.memory_steps,
@@ -176,12 +177,14 @@ class Layout:
         places = (plan.CELL_FROM_INPUT, plan.CELL_FROM_STATE)
         places += (plan.CELL_INPUT_BIAS, plan.CELL_STATE_BIAS)
         for cell, weights in enumerate(parts.cells):
-            both = all(weight is not None for weight in weights)  # biases, or neither
-            for place, weight in zip(places, weights if both else weights[:2], strict=False):
-                self.tell(self.cell_at(cell) + place, weight.contiguous())
+            for place, weight in zip(places, weights, strict=True):
+                if weight is not None:
+                    self.tell(self.cell_at(cell) + place, weight.contiguous())
         for layer, weights in enumerate(parts.interfaces):
             at = self._own.layers_at + layer * plan.LAYER_SIZE
-            for place, weight in zip((plan.LAYER_ROWS, plan.LAYER_BIAS), weights, strict=True):
+            for place, weight in zip(
+                (plan.LAYER_ROWS, plan.LAYER_BIAS, *NORM), weights, strict=False
+            ):
                 self.tell(at + place, weight.contiguous())
 
     def _pack(self, parts: Parts, backward: bool) -> list[tuple[int, Tensor]]:
@@ -195,8 +198,10 @@ class Layout:
                 panels = self.gates.panels(from_input, from_state)
                 result.append((at + plan.CELL_WEIGHTS, panels))
                 result.append((at + plan.CELL_BIAS, self._bias(biases)))
-        for layer, (weight, bias) in enumerate(parts.interfaces):
+        for layer, (weight, bias, *norm) in enumerate(parts.interfaces):
             at = self._own.layers_at + layer * plan.LAYER_SIZE
+            pairs = zip(NORM, norm, strict=False)
+            result += [(at + place, own.contiguous()) for place, own in pairs]
             if backward:
                 result.append((at + plan.LAYER_BACK_WEIGHTS, in_panels(weight, self.unit)))
             else:
@@ -207,6 +212,6 @@ class Layout:
     def _bias(self, biases: Sequence[Tensor | None]) -> Tensor:
         """Both biases of a cell as one, [G]."""
         from_input, from_state = biases
-        if from_input is None or from_state is None:
+        if from_input is None:
             return self.zeros(self.gates.size)
         return self.gates.bias(from_input, from_state)

@@ -66,9 +66,13 @@ class Gates:
         blocks[:2].add_(own[:2])
         blocks[self._last_from_state].add_(own[2])
 
-    def panels(self, from_input: Tensor, from_state: Tensor) -> Tensor:
+    def panels(self, from_input: Tensor, from_state: Tensor | None) -> Tensor:
         """`matrix`, transposed and in panels, [G / unit, inputs + H, unit]."""
         inputs, hidden = from_input.shape[1], self.hidden
+        if from_state is None:
+            result = self._panels(from_input, inputs)
+            turn(from_input, result, self.blocks)
+            return result
         result = self._panels(from_input, inputs + hidden)
         turn(from_input, result, len(from_input) // hidden)
         if self._last_from_state is None:
@@ -78,15 +82,16 @@ class Gates:
             turn(from_state[2 * hidden :], result, 1, self._at(self._last_from_state), inputs)
         return result
 
-    def bias(self, from_input: Tensor, from_state: Tensor) -> Tensor:
+    def bias(self, from_input: Tensor, from_state: Tensor | None) -> Tensor:
         """``bias_ih`` and ``bias_hh``, [G]."""
-        both = (from_input + from_state)[:, None]
+        both = (from_input if from_state is None else from_input + from_state)[:, None]
         result = self._panels(both, 1)
         if self._last_from_state is None:
             turn(both, result, self.blocks)
         else:
             rest = slice(2 * self.hidden, None)
             turn(both[: 2 * self.hidden], result, 2)
+            assert from_state is not None
             turn(from_input[rest, None], result, 1, self._at(2))
             turn(from_state[rest, None], result, 1, self._at(self._last_from_state))
         return result.flatten()
@@ -100,14 +105,16 @@ class Gates:
         """The first panel of a block."""
         return block * self.width // self.unit
 
-    def matrix(self, from_input: Tensor, from_state: Tensor) -> Tensor:
-        """``weight_ih`` and ``weight_hh`` side by side, [G, inputs + H]."""
+    def matrix(self, from_input: Tensor, from_state: Tensor | None) -> Tensor:
+        """``weight_ih`` and ``weight_hh`` side by side, [G, inputs + H]; the latter may be None."""
         inputs = from_input.shape[1]
         if self._plain:
-            return torch.cat([from_input, from_state], 1)
-        result = from_input.new_zeros(self.size, inputs + self.hidden)
+            return from_input if from_state is None else torch.cat([from_input, from_state], 1)
+        own = 0 if from_state is None else self.hidden
+        result = from_input.new_zeros(self.size, inputs + own)
         self._add_input(result[:, :inputs], from_input)
-        self._add_state(result[:, inputs:], from_state)
+        if from_state is not None:
+            self._add_state(result[:, inputs:], from_state)
         return result
 
     def by_input(self, gradients: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ class Cells(NamedTuple):
     hidden: int = 0
     clip: float = 0.0  # 0: the output is not clamped
     shared: bool = True  # one memory for all layers
+    recurrent: bool = True  # cells take their own state
+    normed: bool = False  # layer norm of interface vectors
 
 
 class Parts(NamedTuple):
@@ -50,8 +52,8 @@ class Parts(NamedTuple):
     masks: Tensor | None  # [L, T, D − 1, B, H], dropout
     hidden: Sequence[Sequence[Any]]  # of each cell (h,) or (h, c), each [B, H]
     states: Sequence[Sequence[Any]]  # of each memory its fields
-    cells: Sequence[Sequence[Any]]  # of each cell weight_ih, weight_hh, bias_ih, bias_hh
-    interfaces: Sequence[Sequence[Any]]  # of each layer weight, bias
+    cells: Sequence[Sequence[Any]]  # of each cell weight_ih, weight_hh, bias_ih, bias_hh or None
+    interfaces: Sequence[Sequence[Any]]  # of each layer weight, bias; normed also gain, shift
 
 
 class Result(NamedTuple):
@@ -80,6 +82,11 @@ class Segment(NamedTuple):
         return 1 if self.cells.shared else self.cells.layers
 
     @property
+    def own(self) -> int:
+        """Numbers of its own state that a cell takes."""
+        return self.cells.hidden if self.cells.recurrent else 0
+
+    @property
     def per_state(self) -> int:
         """Tensors in a cell's state."""
         return 2 if self.cells.kind == LSTM else 1
@@ -100,7 +107,7 @@ class Segment(NamedTuple):
             _groups(rest, self.cell_count, self.per_state),
             _groups(rest, self.memory_count, self.memory.kind.given),
             _groups(rest, self.cell_count, 4),
-            _groups(rest, self.cells.layers, 2),
+            _groups(rest, self.cells.layers, 4 if self.cells.normed else 2),
         )
 
     def kept(self, flat: Sequence[Any]) -> Sequence[Any]:

@@ -14,6 +14,7 @@ __all__: list[str] = []
 _header = count()
 CHUNKS, CHUNK, THREAD_NUMBER, THREAD_COUNT = (next(_header) for _ in range(4))
 STEPS, EXAMPLES, LAYERS, DEPTH, HIDDEN, WIDTH, GATES, CELL_KIND = (next(_header) for _ in range(8))
+OWN = next(_header)  # numbers of its own state that a cell takes: HIDDEN, or 0 without recurrence
 INPUT = next(_header)  # numbers of an input, or of an interface vector where there is no controller
 MEMORY_STEP, MEMORIES, MEMORY_STEPS, SLOTS, PADDED, WORDS, HEADS = (next(_header) for _ in range(7))
 INTERFACE, INTERFACE_WIDTH, RECORDING, STRIDE = (next(_header) for _ in range(4))
@@ -35,14 +36,19 @@ D_OUTPUTS = next(_header)  # [T, B, HIDDEN + R·W], of the last layer
 D_INPUTS = next(_header)  # [T, B, INPUT]
 D_GATES = next(_header)  # [C, T, B, GATES]
 D_VECTORS = next(_header)  # [L, T, B, INTERFACE_WIDTH]
+# With layer norm: interface vectors of mean 0 and variance 1, what they were multiplied by for
+# that, and the gradients of what came out. Without recording the first two are [B, ·].
+NORMED = next(_header)  # [L, T, B, INTERFACE_WIDTH]
+SCALES = next(_header)  # [L, T, B]
+D_NORMED = next(_header)  # [L, T, B, INTERFACE_WIDTH]
 D_HIDDEN = next(_header)  # [C, B, WIDTH]: of the last state, then of the first
 D_CELL = next(_header)  # the same; LSTM
 D_READS = next(_header)  # [B, R·W]: of the last reads, then of the first
 HEADER = next(_header)
 
 # Then a block for each cell, one for each layer and one for each memory, in which:
-CELL_WEIGHTS = 0  # packed [inputs + HIDDEN, GATES]; 0: they are not packed
-CELL_BACK_WEIGHTS = 1  # packed [GATES, inputs + HIDDEN rounded up]
+CELL_WEIGHTS = 0  # packed [inputs + OWN, GATES]; 0: they are not packed
+CELL_BACK_WEIGHTS = 1  # packed [GATES, inputs + OWN rounded up]
 CELL_BIAS = 2  # [GATES]
 CELL_FROM_INPUT, CELL_FROM_STATE = 3, 4  # torch's own, where they are not packed
 CELL_INPUT_BIAS, CELL_STATE_BIAS = 5, 6  # likewise; 0: none
@@ -52,7 +58,8 @@ LAYER_WEIGHTS = 0  # packed [HIDDEN, INTERFACE_WIDTH]; 0: they are not packed
 LAYER_BACK_WEIGHTS = 1  # packed [INTERFACE, WIDTH]
 LAYER_BIAS = 2  # [INTERFACE_WIDTH]; INTERFACE where weights are not packed
 LAYER_ROWS = 3  # torch's own [INTERFACE, HIDDEN], where they are not packed
-LAYER_SIZE = 4
+LAYER_GAIN, LAYER_SHIFT = 4, 5  # [INTERFACE]: layer norm; 0: none
+LAYER_SIZE = 6
 TAPE = 0  # [B, S + 1, RECORD], or [B, 2, RECORD] where nothing is recorded
 ORDERS = 1  # int32, [B, S + 1, ORDER], or [B, 2, ORDER]
 # A state's fields in the order of STATE_FIELDS: those given, those made, and their gradients.

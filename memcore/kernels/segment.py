@@ -18,7 +18,7 @@ from memcore.kernels.layout import Layout, Packed
 from memcore.kernels.parts import Cells, Memory, Parts, Result, Segment
 from memcore.kernels.pool import run as run_kernel
 from memcore.kernels.sequence import BACKWARD, FORWARD
-from memcore.kernels.weight_gradients import weight_gradients
+from memcore.kernels.weight_gradients import weight_gradients, with_norms
 
 __all__ = [
     "Cells",
@@ -111,6 +111,9 @@ def launched(
         layout.tell(plan.FIRST_READS, parts.reads.contiguous())
         layout.tell(plan.MASKS, parts.masks)
         layout.tell_weights(parts, False, packed)
+        if cells.normed:
+            normed = _norm_tapes(layout, recording)
+            tapes += normed if recording else []
     else:
         layout.tell(plan.INPUTS, parts.inputs.contiguous())
     states, of_memories = _host(segment).tell_forward(layout, parts.states, opened)
@@ -141,6 +144,17 @@ def _state_tapes(layout: Layout) -> list[Tensor]:
     """The tapes of the cells' states, of which the first is that given."""
     shape = (layout.segment.cell_count, layout.steps + 1, layout.examples, layout.gates.width)
     return [layout.tape(*shape) for _ in range(layout.segment.per_state)]
+
+
+def _norm_tapes(layout: Layout, recording: bool) -> list[Tensor]:
+    """What layer norm keeps: vectors of mean 0 and variance 1, and their scales."""
+    shape = [layout.examples]
+    if recording:
+        shape = [layout.segment.cells.layers, layout.steps, layout.examples]
+    tapes = [layout.tape(*shape, layout.vector_width), layout.tape(*shape)]
+    layout.tell(plan.NORMED, tapes[0])
+    layout.tell(plan.SCALES, tapes[1])
+    return tapes
 
 
 def _tell_states(layout: Layout, parts: Parts) -> list[tuple[Tensor, ...]]:
@@ -277,7 +291,7 @@ def _backward(
     d_vectors = layout.new(max(cells.layers, 1), steps, examples, layout.vector_width)
     layout.tell(plan.D_VECTORS, d_vectors)
     d_gates = layout.new(count, steps, examples, layout.gates.size)
-    d_inputs = layout.new(steps, examples, layout.inputs)
+    d_inputs, d_normed = layout.new(steps, examples, layout.inputs), None
     d_reads, d_hidden = layout.zeros(examples, layout.reads), []
     if cells.layers:
         layout.tell(plan.GATE_TAPE, tapes[1])
@@ -295,6 +309,11 @@ def _backward(
             layout.tell(d_place, gradient)
             d_hidden.append(gradient)
         layout.tell(plan.MASKS, parts.masks)
+        if cells.normed:
+            layout.tell(plan.NORMED, tapes[-2])
+            layout.tell(plan.SCALES, tapes[-1])
+            d_normed = torch.empty_like(d_vectors)
+            layout.tell(plan.D_NORMED, d_normed)
         if slope.reads is not None:
             d_reads.copy_(slope.reads)
         layout.tell(plan.D_READS, d_reads)
@@ -307,11 +326,16 @@ def _backward(
         inputs=d_inputs if cells.layers else d_vectors[0, :, :, : segment.memory.interface],
         reads=d_reads if cells.layers else None,
         masks=None,
-        hidden=[tuple(own[cell, :, :hidden] for own in d_hidden) for cell in range(count)],
+        hidden=[
+            tuple(own[cell, :, :hidden] if cells.recurrent else None for own in d_hidden)
+            for cell in range(count)
+        ],
         states=d_states,
         cells=[],
         interfaces=[],
     )
     if cells.layers:
         found = weight_gradients(layout, parts, found, tapes[0], tapes[2], d_gates, d_vectors)
+    if d_normed is not None:
+        found = with_norms(layout, found, tapes[-2], d_normed)
     return found

@@ -99,7 +99,7 @@ def _forward(told, first, last, zero):
             begin = ((layer * steps + time) * examples + first) * row
             if half != plan.READING:
                 cells_forward(told, time, layer, first, last, factors, zero)
-                vectors_forward(told, layer, outputs, begin, count, vectors, zero)
+                vectors_forward(told, time, layer, first, outputs, begin, count, vectors, zero)
             at, step = _memory_of(told, layer, time)
             for i in range(count):
                 call(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from memcore.kernels.compiling import inlined, kernel
 from memcore.kernels.content import NORM_EPSILON
 from memcore.kernels.functions import fill, oneplus, oneplus_slope
-from memcore.kernels.lanes import filled, fma, lane_count, load, part, store
+from memcore.kernels.lanes import filled, fma, lane_count, load, part, store, total
 from memcore.kernels.recency import Times, access, least_recent
 from memcore.kernels.sizes import Sizes
 from memcore.kernels.sparse_links import Links, follow
@@ -47,6 +47,8 @@ class SparseRecord(NamedTuple):
     row_norms: Any  # R·K, inverse
     temporal: Any  # R·2·K_L: backward, then forward weightings
     keys: Any  # R·P
+    masks: Any  # R·P, with masking
+    shown: Any  # R·P, with masking: keys times the squares of masks; else the keys
     key_norms: Any  # R, inverse
     strengths: Any  # R
     slopes: Any  # R: their derivatives
@@ -78,19 +80,19 @@ def order_size(sizes: Sizes) -> int:
 
 def work_size(sizes: Sizes) -> int:
     """How many numbers `backward` needs to work in."""
-    return 2 * _visible(sizes) + 3 * sizes.padded
+    return 2 * _visible(sizes) + (3 + sizes.masking) * sizes.padded
 
 
 def record_size(sizes: Sizes) -> int:
     """How many numbers a record takes, a multiple of a cache line."""
     heads, reads = sizes.heads, sizes.reads
     count = heads * (_visible(sizes) + 3 * reads + 2 * sizes.temporal + 6) + 2
-    count += (heads + 1 + heads * _visible(sizes)) * sizes.padded
+    count += (heads * (1 + 2 * sizes.masking) + 1 + heads * _visible(sizes)) * sizes.padded
     return (count + 2 * 16) // 16 * 16
 
 
 def keys_at(sizes: Sizes) -> int:
-    """Where in a record the keys begin."""
+    """Where in a record the keys begin, and the masks that there may be after them."""
     return sizes.heads * (_visible(sizes) + 3 * sizes.reads + 2 * sizes.temporal)
 
 
@@ -107,6 +109,10 @@ def fields(tape, at, sizes: Sizes):
     at += 3 * reads
     followed, keys = part(tape, at, temporal), part(tape, at + temporal, heads * padded)
     at += temporal + heads * padded
+    masks, shown = part(tape, at, sizes.masking * heads * padded), keys
+    if sizes.masking != 0:
+        shown = part(tape, at + heads * padded, heads * padded)
+    at += 2 * sizes.masking * heads * padded
     key_norms, strengths = part(tape, at, heads), part(tape, at + heads, heads)
     slopes, modes = part(tape, at + 2 * heads, heads), part(tape, at + 3 * heads, 3 * heads)
     at += 6 * heads
@@ -114,8 +120,8 @@ def fields(tape, at, sizes: Sizes):
     at += 2 + padded
     rows = part(tape, at, heads * seen * padded)
     return SparseRecord(
-        read_weights, content, cosines, row_norms, followed, keys, key_norms, strengths, slopes,
-        modes, gates, add, rows,
+        read_weights, content, cosines, row_norms, followed, keys, masks, shown, key_norms,
+        strengths, slopes, modes, gates, add, rows,
     )  # fmt: skip
 
 
@@ -128,7 +134,9 @@ def _activate(vector, record: SparseRecord, sizes: Sizes):
         for w in range(words):
             record.keys[key + w] = vector[head * words + w]
         fill(record.keys, key + words, key + padded, 0.0)
-        squared = dot(record.keys, key, record.keys, key, padded)
+        if sizes.masking != 0:
+            _activate_mask(vector, record, head, sizes)
+        squared = dot(record.keys, key, record.shown, key, padded)
         record.key_norms[head] = 1 / math.sqrt(squared + NORM_EPSILON)
         raw = vector[heads * words + head]
         record.strengths[head] = oneplus(raw) * sizes.temperature
@@ -143,12 +151,25 @@ def _activate(vector, record: SparseRecord, sizes: Sizes):
     for head in range(heads if sizes.temporal > 0 else 0):
         begin = at + 3 * head
         top = max(max(vector[begin], vector[begin + 1]), vector[begin + 2])
-        total = 0.0
+        mass = 0.0
         for way in range(3):
             record.modes[3 * head + way] = math.exp(vector[begin + way] - top)
-            total += record.modes[3 * head + way]
+            mass += record.modes[3 * head + way]
         for way in range(3):
-            record.modes[3 * head + way] /= total
+            record.modes[3 * head + way] /= mass
+
+
+@kernel
+def _activate_mask(vector, record: SparseRecord, head, sizes: Sizes):
+    """A head's mask, and what it shows of the key."""
+    key, low = head * sizes.padded, sizes.mask_minimum
+    at = sizes.interface - (sizes.heads - head) * sizes.words
+    for w in range(sizes.words):
+        mask = (1 - low) / (1 + math.exp(-vector[at + w])) + low
+        record.masks[key + w] = mask
+        record.shown[key + w] = record.keys[key + w] * mask * mask
+    fill(record.masks, key + sizes.words, key + sizes.padded, 0.0)
+    fill(record.shown, key + sizes.words, key + sizes.padded, 0.0)
 
 
 @inlined
@@ -212,7 +233,7 @@ def find(after: SparseRecord, rows: Rows, table: Table, slots, found, sizes: Siz
     """Between the halves: bring the table of exact search up to date, and search it."""
     for j in range(sizes.heads * _seen(sizes) + 1):
         update(table, rows, slots[j], sizes.padded, sizes.reads, sizes.slots)
-    search(table, after.keys, sizes.heads, sizes.padded, sizes.reads, found)
+    search(table, after.keys, after.masks, sizes.heads, sizes.padded, sizes.reads, found)
 
 
 @kernel
@@ -247,6 +268,18 @@ def read(
         mass[number] = 0
 
 
+@inlined
+def _square(record: SparseRecord, begin, key, padded, masking):
+    """That of the length of a row, as far as a mask shows it."""
+    if masking == 0:
+        return dot(record.rows, begin, record.rows, begin, padded)
+    found = filled(record.rows, 0)
+    for j in range(0, padded, lane_count(record.rows)):
+        value = load(record.rows, begin + j) * load(record.masks, key + j)
+        found = fma(value, value, found)
+    return total(found)
+
+
 @kernel
 def _weigh(record: SparseRecord, head, sizes: Sizes):
     """A head's weights, by content and, with links, in time."""
@@ -255,21 +288,21 @@ def _weigh(record: SparseRecord, head, sizes: Sizes):
     top = -math.inf
     for k in range(near):
         begin = (head * seen + temporal + k) * padded
-        squared = dot(record.rows, begin, record.rows, begin, padded)
+        squared = _square(record, begin, head * padded, padded, sizes.masking)
         norm = 1 / math.sqrt(squared + NORM_EPSILON)
-        product = dot(record.rows, begin, record.keys, head * padded, padded)
+        product = dot(record.rows, begin, record.shown, head * padded, padded)
         record.row_norms[first + k] = norm
         record.cosines[first + k] = product * norm * record.key_norms[head]
         score = record.cosines[first + k] * strength
         if score > top:
             top = score
-    total = 0.0
+    mass = 0.0
     for k in range(first, first + near):
         record.content[k] = math.exp(record.cosines[k] * strength - top)
-        total += record.content[k]
+        mass += record.content[k]
     begin = head * seen
     for k in range(near):
-        record.content[first + k] /= total
+        record.content[first + k] /= mass
         share = record.modes[3 * head + 1] if temporal > 0 else 1.0
         record.read_weights[begin + temporal + k] = share * record.content[first + k]
     for way in range(2 if temporal > 0 else 0):
@@ -302,6 +335,7 @@ def backward(
     near, temporal, count = sizes.reads, sizes.temporal, heads * _seen(sizes)
     d_read, d_content = part(work, 0, padded), part(work, padded, near)
     d_key = part(work, 2 * seen + padded, padded)
+    squares = part(work, 2 * seen + 2 * padded, sizes.masking * padded)
     fill(d_interface, 0, sizes.interface, 0.0)
     for head in range(heads):
         first, key = head * seen, head * padded
@@ -318,6 +352,7 @@ def backward(
         for k in range(near):
             mean += after.content[head * near + k] * d_content[k]
         fill(d_key, 0, padded, 0.0)
+        fill(squares, 0, len(squares), 0.0)
         for k in range(near):
             at, v = head * near + k, first + temporal + k
             d_score = after.content[at] * (d_content[k] - mean)
@@ -327,11 +362,17 @@ def backward(
             along += d_cosine * cosine
             scale = d_cosine * norm * after.key_norms[head]
             _add_to(d_key, 0, after.rows, v * padded, scale, padded)
-            _add_to(d_rows, numbers[v] * padded, after.keys, key, scale, padded)
+            _add_to(d_rows, numbers[v] * padded, after.shown, key, scale, padded)
             shrink = -d_cosine * cosine * norm * norm
-            _add_to(d_rows, numbers[v] * padded, after.rows, v * padded, shrink, padded)
+            if sizes.masking != 0:
+                _shrink(after, d_rows, numbers[v] * padded, squares, v, key, shrink, sizes)
+            else:
+                _add_to(d_rows, numbers[v] * padded, after.rows, v * padded, shrink, padded)
         scale = -along * after.key_norms[head] * after.key_norms[head]
-        _add_to(d_key, 0, after.keys, key, scale, padded)
+        if sizes.masking != 0:
+            _mask_backward(after, head, d_key, squares, scale, d_interface, sizes)
+        else:
+            _add_to(d_key, 0, after.keys, key, scale, padded)
         for w in range(words):
             d_interface[head * words + w] = d_key[w]
         d_interface[heads * words + head] = d_strength * after.slopes[head]
@@ -339,6 +380,34 @@ def backward(
         before, after, numbers_before, numbers[count], d_weights, d_written, d_rows, d_interface,
         d_read, sizes,
     )  # fmt: skip
+
+
+@kernel
+def _shrink(record: SparseRecord, d_rows, begin, squares, v, key, factor, sizes: Sizes):
+    """The part of a row's gradient that keeps its length, as far as the mask shows it."""
+    scale = filled(d_rows, factor)
+    for j in range(0, sizes.padded, lane_count(d_rows)):
+        row, mask = load(record.rows, v * sizes.padded + j), load(record.masks, key + j)
+        slope = scale * row
+        store(squares, j, fma(slope, row, load(squares, j)))
+        store(d_rows, begin + j, fma(slope, mask * mask, load(d_rows, begin + j)))
+
+
+@kernel
+def _mask_backward(
+    record: SparseRecord, head, d_key, squares, scale, d_interface, sizes: Sizes
+):  # fmt: skip
+    """From the gradient of what is shown of a key to that of the key, in its place, and the mask's.
+
+    ``squares`` are the sums of rows squared by which lengths changed, ``scale`` is that of the key.
+    """
+    low, at = sizes.mask_minimum, sizes.interface - (sizes.heads - head) * sizes.words
+    for w in range(sizes.words):
+        place = head * sizes.padded + w
+        key, mask = record.keys[place], record.masks[place]
+        d_square = d_key[w] * key + 0.5 * (squares[w] + scale * key * key)
+        d_key[w] = (d_key[w] + scale * key) * mask * mask
+        d_interface[at + w] = 2 * mask * d_square * (mask - low) * (1 - mask) / (1 - low)
 
 
 @kernel

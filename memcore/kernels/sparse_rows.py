@@ -25,6 +25,7 @@ __all__ = ["Rows", "Table", "begin_free", "dot", "fetch", "search", "touch", "wr
 CHUNK = 64  # rows that are compared at once
 RESOLUTION = 10_000.0  # that of memcore.index
 SLOT_BITS = 40
+HIDDEN = 1e-12  # as there, of what masks show
 
 
 class Rows(NamedTuple):
@@ -188,20 +189,59 @@ def _bound(best, first, count, reads):
     return (-(best[first + reads - 1] >> SLOT_BITS)) - 0.5
 
 
+@inlined
+def _length(hidden):
+    """That of what a mask shows of a row of length 1, whose square is less by so much."""
+    return math.sqrt(HIDDEN if 1 + hidden < HIDDEN else 1 + hidden)
+
+
 @kernel
-def search(table: Table, keys, heads, padded, reads, found):
+def _shown(table: Table, first, count, less, squares, hidden, scores, heads, padded):
+    """Scores become those of what masks show, of which ``less`` [R·P] are the squares less 1."""
+    fill(hidden, 0, heads * CHUNK, 0.0)
+    for j in range(0, count * padded, lane_count(less)):
+        value = load(table.rows, first * padded + j)
+        store(squares, j, value * value)
+    multiply_transposed(
+        less, 0, padded, squares, 0, padded, hidden, 0, CHUNK, 1, heads, count, padded
+    )
+    for head in range(heads):
+        for at in range(head * CHUNK, head * CHUNK + count):
+            scores[at] /= _length(hidden[at])
+
+
+@kernel
+def search(table: Table, keys, masks, heads, padded, reads, found):
     """The K best slots of each head into ``found`` [R·K], best first.
 
-    They are ranked by the cosine rounded to 1e-4, of equals the lowest slot first. ``keys`` [R·P].
+    They are ranked by the cosine rounded to 1e-4, of equals the lowest slot first. ``keys`` [R·P];
+    ``masks`` the same, or empty. Of what these show of a row of length 1 the length is
+    ``√(1 + Σ (m² − 1) u²)``.
     """
     scaled, lanes = np.empty(heads * padded, keys.dtype), lane_count(keys)
     scores, counts = np.empty(heads * CHUNK, keys.dtype), np.zeros(heads, np.int64)
+    less, hidden = np.empty(len(masks), keys.dtype), np.empty(heads * CHUNK, keys.dtype)
+    squares = np.empty(CHUNK * padded if len(masks) > 0 else 0, keys.dtype)
     used = table.used[0]
+    for j in range(len(masks)):
+        scaled[j], less[j] = keys[j] * masks[j], masks[j] * masks[j] - 1
     for head in range(heads):
-        _shorten(keys, head * padded, scaled, head * padded, padded, RESOLUTION)
+        row = head * padded
+        if len(masks) > 0:
+            _shorten(scaled, row, scaled, row, padded, RESOLUTION)
+            for j in range(row, row + padded):
+                scaled[j] *= masks[j]
+        else:
+            _shorten(keys, row, scaled, row, padded, RESOLUTION)
         own = 0
         if table.has_initial != 0:
-            own = _rank(dot(scaled, head * padded, table.initial, 0, padded))
+            cosine = dot(scaled, row, table.initial, 0, padded)
+            if len(masks) > 0:
+                shrunk = 0.0
+                for j in range(padded):
+                    shrunk += less[row + j] * table.initial[j] * table.initial[j]
+                cosine /= _length(shrunk)
+            own = _rank(cosine)
         for at in range(table.counts[FREE]):
             code = (-own << SLOT_BITS) + table.free[at]
             counts[head] = _insert(found, head * reads, counts[head], reads, code)
@@ -212,6 +252,8 @@ def search(table: Table, keys, heads, padded, reads, found):
             scaled, 0, padded, table.rows, first * padded, padded, scores, 0, CHUNK, 1,
             heads, count, padded,
         )  # fmt: skip
+        if len(masks) > 0:
+            _shown(table, first, count, less, squares, hidden, scores, heads, padded)
         for head in range(heads):
             row, best = head * CHUNK, head * reads
             bound = _bound(found, best, counts[head], reads)

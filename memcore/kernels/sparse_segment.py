@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memcore.index.auto import AutoIndex
 from memcore.index.exact import WrittenRowsIndex
-from memcore.index.mirror import Mirror, held
+from memcore.index.mirror import Mirror, check_masked, held
 from memcore.kernels.layout import Packed
 from memcore.kernels.parts import Parts, Result, Segment
 from memcore.kernels.segment import Done, collected, launched, recorded, resolved
@@ -51,6 +51,9 @@ def run(
     Returns:
         The result, and the states after it.
     """
+    if segment.memory.masking:
+        for state in states:
+            check_masked(state.index.index)
     given = [(state.read_weights, None) for state in states]
     parts, flat = resolved(segment, parts._replace(states=given))
     recording = torch.is_grad_enabled() and (

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memcore.errors import MemcoreError
 from memcore.index.exact import WrittenRowsIndex
+from memcore.index.mirror import searched
 from memcore.index.protocol import Index
 from memcore.kernels import plan as numbers
 from memcore.kernels import sparse_plan as plan
@@ -90,8 +91,9 @@ def halves(
             memory, step = (0, time * layers + layer) if shared else (layer, time)
             yield numbers.WRITING, time, layer
             after = step + 1 if layout.recording else (step + 1) % 2
-            keys = tapes[memory][:, after, first : first + width]
-            opened[memory].search(keys.unflatten(1, (sizes.heads, -1))[:, :, : sizes.words])
+            parts = tapes[memory][:, after, first : first + (1 + sizes.masking) * width]
+            parts = parts.unflatten(1, (1 + sizes.masking, sizes.heads, -1))
+            opened[memory].search(*parts[..., : sizes.words].unbind(1))
             yield numbers.READING, time, layer
     yield numbers.ENDING, 0, 0
 
@@ -172,9 +174,9 @@ class Journal:
         ):
             layout.tell(at + place, tensor)
         layout.tell_array(at + plan.LEVEL_STARTS, _constant(self._sizes.levels))
-        if memory.marked_row is not None:
+        if memory.marked_rows is not None:
             layout.tell(at + plan.MARKS, self.buffers[0][1])
-            layout.tell(at + plan.INITIAL, memory.marked_row.detach().contiguous())
+            layout.tell(at + plan.INITIAL, memory.marked_rows.detach().contiguous())
         if self.table is not None:
             self._tell_table(layout, at, self.table)
         if self.linked:
@@ -212,18 +214,20 @@ class Journal:
         else:
             layout.tell(at + plan.TABLE_EXAMPLES, examples.contiguous())
 
-    def search(self, keys: Tensor) -> None:
+    def search(self, keys: Tensor, masks: Tensor | None = None) -> None:
         """Between the halves of a step, tell the index what was written, and ask it.
 
         Args:
             keys: ``[B, R, W]``.
+            masks: the same, with masking.
         """
         # Copies: an index of one's own may keep what it is given.
         memory, slots, keys = self.state.memory, self.write_index.clone(), keys.clone()
+        masks = masks if masks is None else masks.clone()
         flat = (slots + memory.offsets).flatten()
         rows = self.buffers[0][0].index_select(0, flat).view(*slots.shape, -1)
         self.index.update(slots, rows, memory.examples)
-        found = self.index.search(keys, self._sizes.reads, memory.examples)
+        found = searched(self.index, keys, self._sizes.reads, masks, memory.examples)
         # Kernels check no bounds, and an index may be anybody's.
         if not isinstance(found, Tensor):
             raise TypeError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from memcore.kernels.layout import Layout
 from memcore.kernels.parts import Parts
 
-__all__ = ["weight_gradients"]
+__all__ = ["weight_gradients", "with_norms"]
 
 
 def weight_gradients(
@@ -65,12 +65,29 @@ def _cell(
     before = hidden_tape[cell, :-1, :, :hidden]
     # The biases' gradients are those of the weights of an input that is always 1.
     always = slope.new_ones(()).expand(layout.steps, layout.examples, 1)
-    factors = torch.cat([*inputs, before, always], dim=2).view(total, -1)
+    factors = torch.cat([*inputs, before[:, :, : layout.segment.own], always], dim=2)
+    factors = factors.view(total, -1)
     by_input, by_state = layout.gates.by_input(slope), layout.gates.by_state(slope)
-    width = factors.shape[1] - hidden - 1
+    width = factors.shape[1] - layout.segment.own - 1
     first = by_input.t() @ factors
     second = first if by_state is None else by_state.t() @ factors
-    weights = (first[:, :width], second[:, width:-1])
-    if parts.cells[cell][2] is None:
-        return (*weights, None, None)
-    return (*weights, first[:, -1], second[:, -1])
+    found = (first[:, :width], second[:, width:-1], first[:, -1], second[:, -1])
+    return tuple(
+        None if given is None else own for given, own in zip(parts.cells[cell], found, strict=True)
+    )
+
+
+def with_norms(layout: Layout, found: Parts, normed: Tensor, d_normed: Tensor) -> Parts:
+    """``found`` with the gradients of layer norm's gain and shift.
+
+    Args:
+        layout: the call's sizes.
+        found: the other gradients.
+        normed: ``[L, T, B, INTERFACE_WIDTH]``, vectors of mean 0 and variance 1.
+        d_normed: the same, gradients of what was made of these.
+    """
+    length = layout.segment.memory.interface
+    slopes = d_normed[..., :length]
+    shift, gain = slopes.sum((1, 2)), (slopes * normed[..., :length]).sum((1, 2))
+    norms = zip(found.interfaces, gain, shift, strict=True)
+    return found._replace(interfaces=[(*own, *norm) for own, *norm in norms])

@@ -70,8 +70,8 @@ FAULTS = (
     Fault(
         "cells of a nonlinearity of their own are taken for the others",
         "torch_adapters/backend.py",
-        'if module.rnn_type == "rnn" and cell.nonlinearity != first.nonlinearity:',
-        'if module.rnn_type == "rnn" and cell.nonlinearity != cells[0].nonlinearity:',
+        "if own and cell.nonlinearity != first.nonlinearity:",
+        "if own and cell.nonlinearity != cells[0].nonlinearity:",
         (f"{REASONS}::test_a_layer_of_another_nonlinearity",),
         needs="numba",
     ),

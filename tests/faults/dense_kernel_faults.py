@@ -14,6 +14,30 @@ CONTRACT = "tests/torch_adapters/test_backend_contract.py"
 
 FAULTS = (
     Fault(
+        "the gradient of normed interface vectors keeps its mean",
+        "memcore/kernels/cells.py",
+        "slope = d_normed[j] * gain[j - begin] - mean - normed[j] * along",
+        "slope = d_normed[j] * gain[j - begin] - normed[j] * along",
+        (f"{AGREE}[5]",),
+        needs="numba",
+    ),
+    Fault(
+        "all layers' normed vectors are noted in one place",
+        "memcore/kernels/cells.py",
+        "row += (layer * told[plan.STEPS] + time) * told[plan.EXAMPLES]\n        scales",
+        "row += time * told[plan.EXAMPLES]\n        scales",
+        (f"{AGREE}[6]",),
+        needs="numba",
+    ),
+    Fault(
+        "a feed-forward controller's last output has a gradient",
+        "memcore/kernels/segment.py",
+        "tuple(own[cell, :, :hidden] if cells.recurrent else None for own in d_hidden)",
+        "tuple(own[cell, :, :hidden] for own in d_hidden)",
+        ("tests/torch_adapters/test_options.py::test_a_feed_forward_controller",),
+        needs="numba",
+    ),
+    Fault(
         "in kernels the allocation of equal usages begins with the highest slot",
         "memcore/kernels/allocation.py",
         "return one < other",

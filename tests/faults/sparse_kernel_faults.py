@@ -7,9 +7,50 @@ from fault import Fault
 __all__ = ["FAULTS"]
 
 AGREE = "tests/torch_adapters/test_sparse_backends.py::test_backends_agree"
+OPTIONS = "tests/torch_adapters/test_options.py"
 CONTRACT = "tests/torch_adapters/test_sparse_contract.py"
 
 FAULTS = (
+    Fault(
+        "to kernels all examples' rows began as the first one's",
+        "memcore/kernels/sparse_memories.py",
+        "            example * words if marked else 0, words,\n",
+        "            0, words,\n",
+        (f"{OPTIONS}::test_who_begins_anew_has_the_learned_row",),
+        needs="numba",
+    ),
+    Fault(
+        "in search masks show rows whole in their lengths",
+        "memcore/kernels/sparse_rows.py",
+        "            scores[at] /= _length(hidden[at])\n",
+        "            scores[at] /= 1\n",
+        (f"{AGREE}[15]", f"{AGREE}[16]"),
+        needs="numba",
+    ),
+    Fault(
+        "a mask's gradient leaves out the length of the key",
+        "memcore/kernels/sparse.py",
+        "0.5 * (squares[w] + scale * key * key)",
+        "0.5 * squares[w]",
+        (f"{OPTIONS}::test_an_index_of_ones_own_searches_with_masks", f"{AGREE}[16]"),
+        needs="numba",
+    ),
+    Fault(
+        "kernels ask an index without masks",
+        "memcore/kernels/sparse_states.py",
+        "found = searched(self.index, keys, self._sizes.reads, masks, memory.examples)",
+        "found = searched(self.index, keys, self._sizes.reads, None, memory.examples)",
+        (f"{OPTIONS}::test_an_index_of_ones_own_searches_with_masks",),
+        needs="numba",
+    ),
+    Fault(
+        "kernels search with masks where the state's index does not",
+        "memcore/kernels/sparse_segment.py",
+        "            check_masked(state.index.index)\n",
+        "            pass\n",
+        (f"{OPTIONS}::test_an_index_that_knows_no_masks_is_refused",),
+        needs="numba",
+    ),
     Fault(
         "arrays of notes overlap where they fill no whole line of the cache",
         "memcore/kernels/room.py",

@@ -60,7 +60,7 @@ def draw(seed: int) -> Case:
     """The case of a seed."""
     rng = random.Random(seed)
     model = rng.choice([DNC, DNC, DAM])
-    kind = rng.choice(["lstm", "gru", "rnn tanh", "rnn relu"])
+    kind = rng.choice(["lstm", "gru", "rnn tanh", "rnn relu", "linear tanh", "linear relu"])
     rnn_type, _, nonlinearity = kind.partition(" ")
     depth = rng.choice([1, 2])
     options: dict[str, Any] = {
@@ -119,6 +119,7 @@ def _later_options(rng: random.Random, model: type[Any]) -> dict[str, Any]:
         "mask_minimum": rng.choice([0, 0.2]) if masking else 0,
         "temperature": rng.choice([1, 0.5, 3]),
     }
+    options["layer_norm"] = rng.random() < 0.4
     if model is DNC:
         options["write_heads"] = rng.choice([1, 1, 2, 3])
         options["deallocation"] = rng.random() < 0.5

@@ -54,7 +54,7 @@ def draw(seed: int, dtype: torch.dtype | None = None) -> Case:
     """The case of a seed."""
     rng = random.Random(seed)
     model = rng.choice([SAM, SDNC])
-    kind = rng.choice(["lstm", "gru", "rnn tanh", "rnn relu"])
+    kind = rng.choice(["lstm", "gru", "rnn tanh", "rnn relu", "linear tanh"])
     rnn_type, _, nonlinearity = kind.partition(" ")
     slots = rng.choice([1, 2, 5, 9, 17, 40, 130, 20_000])
     reads = rng.randint(1, min(slots, 5))
@@ -71,8 +71,14 @@ def draw(seed: int, dtype: torch.dtype | None = None) -> Case:
         "sparse_reads": reads,
         # Of thousands of rows FAISS looks at a part only.
         "index": "exact" if slots > 1000 else rng.choice(["auto", "exact", "exact", *INDEXES]),
+        "layer_norm": rng.random() < 0.2,
+        "temperature": rng.choice([1, 1, 2]),
         "dtype": dtype or rng.choice([torch.float64] * 4 + [torch.float32]),
     }
+    if options["index"] in ("auto", "exact") and rng.random() < 0.35:
+        # In float32 what is hidden nearly whole is ranked as rounding has it.
+        least = 0.2 if options["dtype"] == torch.float32 else rng.choice([0, 0, 0.2])
+        options |= {"masking": True, "mask_minimum": least}
     if model is SDNC:
         options["temporal_reads"] = rng.randint(1, min(slots, 4))
     short = options["dtype"] == torch.float32

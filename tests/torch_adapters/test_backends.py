@@ -53,7 +53,7 @@ def test_the_cases_are_diverse() -> None:
     every = {name for case in cases for name in case.options}
     seen = {name: {case.options.get(name, 0) for case in cases} for name in every}
     assert {case.model for case in cases} == {DNC, DAM}
-    assert seen["rnn_type"] == {"lstm", "gru", "rnn"}
+    assert seen["rnn_type"] == {"lstm", "gru", "rnn", "linear"}
     assert seen["nonlinearity"] == {"tanh", "relu"}
     assert seen["num_layers"] == {1, 2, 3}
     assert seen["num_hidden_layers"] == {1, 2}
@@ -65,7 +65,7 @@ def test_the_cases_are_diverse() -> None:
     for name in ("bias", "share_memory", "independent_linears", "batch_first"):
         assert seen[name] == {False, True}, name
     assert seen["dropout"] == {0, 0.3}
-    for name in ("masking", "deallocation", "link_sharpness"):
+    for name in ("masking", "layer_norm", "deallocation", "link_sharpness"):
         assert seen[name] == {False, True}, name
     assert seen["write_heads"] >= {1, 2, 3}
     assert seen["mask_minimum"] == {0, 0.2}

@@ -36,7 +36,7 @@ def refuses(error: type[Exception], message: str) -> Any:
         (
             {"rnn_type": "lstn"},
             MemcoreError,
-            "rnn_type: expected one of lstm, gru, rnn, got",
+            "rnn_type: expected one of lstm, gru, rnn, linear, got",
         ),
         ({"rnn_type": None}, TypeError, "rnn_type: expected a str, got NoneType"),
         (

@@ -205,7 +205,7 @@ def test_dtypes(model: Any) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn", "linear"])
 def test_memory_stays_in_single_precision_under_autocast(
     device: torch.device, rnn_type: str, model: Any
 ) -> None:

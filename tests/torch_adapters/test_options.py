@@ -10,8 +10,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
-from memcore import MemcoreError
+from memcore import MemcoreError, sam
 from memcore.backends import NUMBA
+from memcore.index.exact import AllRowsIndex
+from memcore.options import SAMOptions
 from modules import CLOSE, X, batch, build, every_model, gradients, same
 from torch_adapters import DAM, DNC, SAM, SDNC, detach_state, select_state
 
@@ -113,7 +115,17 @@ def test_layer_norm_is_on_the_whole_interface_vector(model: Any) -> None:
     torch.testing.assert_close(vectors.mean(-1), torch.zeros(4, dtype=torch.float64))
     output, _ = module(batch(module))
     assert all(gradient.isfinite().all() for gradient in gradients(module, output))
-    assert module.backend_of(batch(module)).reason == "kernels know nothing of layer_norm"
+    assert module.backend_of(batch(module)).name == "numba"
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"eps": 1e-3}, "interfaces[0].norm has an eps of its own"),
+        ({"elementwise_affine": False}, "interfaces[0].norm has no weight or no bias"),
+    ]
+    for change, reason in changes:
+        own = nn.LayerNorm(size, dtype=torch.float64, **change)
+        module.interfaces[0].norm = own
+        assert module.backend_of(batch(module)).reason == reason
+    module.interfaces[0].norm = None
+    assert module.backend_of(batch(module)).name == "numba"
 
 
 @every_model
@@ -168,6 +180,46 @@ def test_bidirectional_needs_whole_sequences(model: Any) -> None:
         module.step(input[:, 0])
 
 
+# A feed-forward controller
+
+
+@every_model
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize(("nonlinearity", "bias"), [("tanh", True), ("relu", False)])
+def test_a_feed_forward_controller(model: Any, backend: str, nonlinearity: str, bias: bool) -> None:
+    """Each layer is ``φ(W x + b)``; nothing but the memory goes from one step to the next."""
+    options = {"rnn_type": "linear", "nonlinearity": nonlinearity, "bias": bias}
+    module = build(model, num_hidden_layers=2, backend=backend, **options)
+    input = batch(module)
+    output, hx = module(input)
+    rows, top, (_, memory, reads) = [], input[:, 0], module(input[:, :1])[1]
+    for time in range(1, input.shape[1]):
+        top = torch.cat([input[:, time], reads], 1)
+        for layer in module.controllers[0].cells:
+            product = top @ layer.weight.mT
+            top = getattr(torch, nonlinearity)(product + layer.bias if bias else product)
+        vectors = module.interfaces[0](top)
+        reads, memory = module.cell.step(memory, vectors)
+        rows.append(module.output(torch.cat([top, reads], 1)))
+    torch.testing.assert_close(output[:, 1:], torch.stack(rows, 1), **CLOSE)
+    torch.testing.assert_close(hx[0][0][-1], top, **CLOSE)
+
+    # Its state is its last output, and is not looked at.
+    spoilt = [torch.full_like(state, torch.nan).requires_grad_() for state in hx[0]]
+    wanted, expected = module(input, (hx[0], *hx[1:])), module(input, (spoilt, *hx[1:]))
+    same(wanted[0], expected[0])
+    same(wanted[1][1], expected[1][1])
+    found = torch.autograd.grad(expected[0].sum(), spoilt, allow_unused=True)
+    assert all(gradient is None for gradient in found)
+
+
+def test_a_feed_forward_controller_in_words() -> None:
+    cell = build(DNC, rnn_type="linear").controllers[0].cells[0]
+    assert "nonlinearity=tanh" in repr(cell)
+    with pytest.raises(MemcoreError, match=r"^bidirectional: expected False with rnn_type='line"):
+        build(DNC, rnn_type="linear", bidirectional=True)
+
+
 # A learned memory
 
 
@@ -193,7 +245,7 @@ def test_an_empty_memory_holds_the_learned_row(model: Any, backend: str, share: 
         same(hx, other)
 
 
-@pytest.mark.parametrize("model", [DNC, DAM])
+@every_model
 @pytest.mark.parametrize("backend", BOTH)
 @pytest.mark.parametrize("packed", [False, True])
 def test_who_begins_anew_has_the_learned_row(model: Any, backend: str, packed: bool) -> None:
@@ -204,6 +256,8 @@ def test_who_begins_anew_has_the_learned_row(model: Any, backend: str, packed: b
     starts = torch.tensor([[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]).bool()
     _, hx = module(batch(module))
     hx = detach_state(hx)
+    with torch.no_grad():  # those who go on have the row of before
+        module.memory_rows.add_(torch.arange(4) / 2)
 
     def run(input: Any, start: Any, hx: Any) -> Any:
         return module(input, hx, episode_start=start)
@@ -239,21 +293,6 @@ def test_who_begins_anew_has_the_learned_row(model: Any, backend: str, packed: b
         torch.testing.assert_close(one, other, **CLOSE)
 
 
-@sparse
-def test_a_sparse_learned_memory_begins_anew_with_all_at_a_time(model: Any) -> None:
-    module = build(model, learned_memory=True)
-    input = batch(module)
-    _, hx = module(input)
-    again, _ = module(input, (hx[0], None, None))
-    fresh, _ = module(input, hx, reset_experience=True)
-    same(again, fresh)
-    some = torch.tensor([True, False, False])
-    for given in ({"reset_experience": some}, {"episode_start": some[:, None].expand(3, 4)}):
-        (name,) = given
-        with pytest.raises(MemcoreError, match=f"{name}: expected none of some"):
-            module(input, hx, **given)
-
-
 # More slots, without training
 
 
@@ -273,3 +312,38 @@ def test_resized(model: Any, backend: str) -> None:
     with pytest.raises(MemcoreError, match="nr_cells: expected an int of at least 1, got 0"):
         module.resize(0)
     assert module.cell.nr_cells == 9
+
+
+# What searches by masked keys
+
+
+@sparse
+def test_an_index_of_ones_own_searches_with_masks(model: Any) -> None:
+    """Asked by kernels in the middle of each step, as by the reference."""
+    found = {}
+    for backend in ["reference", "numba"] if NUMBA else ["reference"]:
+        index = AllRowsIndex(3, 5, 4, dtype=torch.float64)
+        module = build(model, index=index, masking=True, backend=backend, num_layers=2)
+        output, hx = module(batch(module))
+        found[backend] = output, hx, gradients(module, output)
+    exact = build(model, masking=True, index="exact", num_layers=2)
+    wanted, state = exact(batch(exact))
+    expected = gradients(exact, wanted)
+    for output, hx, slopes in found.values():
+        torch.testing.assert_close(output, wanted, **CLOSE)
+        same(hx, state, **CLOSE)
+        for one, other in zip(slopes, expected, strict=True):
+            torch.testing.assert_close(one, other, **CLOSE)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_an_index_that_knows_no_masks_is_refused(backend: str) -> None:
+    """Where a state was made without masks in mind; it stays what it was."""
+    options = SAMOptions(masking=True)
+    state = sam.init_state(2, 8, 4, 1, 2, dtype=torch.float64, index="auto")
+    vectors = torch.randn(2, sam.interface_size(4, 1, options=options), dtype=torch.float64)
+    plain = vectors[:, : sam.interface_size(4, 1)]
+    expected = sam.batched_step(state, plain, backend=backend)
+    with pytest.raises(MemcoreError, match=r"^index: expected one that searches with masks"):
+        sam.batched_step(state, vectors, options=options, backend=backend)
+    same(sam.batched_step(state, plain, backend=backend)[0], expected[0])

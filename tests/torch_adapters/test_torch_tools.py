@@ -22,7 +22,7 @@ from torch_adapters import DAM, DNC, SAM, SDNC
 HERE = Path(__file__).parent
 dense = pytest.mark.parametrize("model", [DNC, DAM])
 sparse = pytest.mark.parametrize("model", [SAM, SDNC])
-rnn_types = pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn"])
+rnn_types = pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn", "linear"])
 
 
 @pytest.mark.parametrize(
