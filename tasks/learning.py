@@ -8,81 +8,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from checkpoints import before, load_checkpoint
 from learning_lines import LINES, Line, Outcome
+from line_runs import add_options, curve, each, outcome, train
 from memcore.errors import how_to_install
-from metrics import read_metrics
-from options import build_parser
 from report import describe
-from run import Run
-from task import Task
 
-__all__ = ["main", "outcome", "train"]
-
-POINTS = 100  # of a curve
-EXAMPLES = 1000  # that a length is tested with
-
-
-def _parser(task: Task) -> argparse.ArgumentParser:
-    return build_parser("", task.add_options, **task.defaults)
-
-
-def train(name: str, seed: int, folder: Path) -> Path:
-    """Train one run of a line to its end, from where it is, and return its checkpoint."""
-    line = LINES[name]
-    own = folder / f"{name}_{seed}"
-    arguments = [*line.options.split(), "-seed", str(seed), "-checkpoint_dir", str(own)]
-    options = _parser(line.task()).parse_args(arguments)
-    path = own / f"{line.task.name}_{options.memory_type}.pt"
-    if path.exists() or before(path).exists():
-        _, saved = load_checkpoint(path, line.task.name)
-        if saved["solved"] or saved["iteration"] >= options.iterations:
-            return path
-        arguments += ["-resume", str(path)]
-    script = Path(__file__).with_name(f"{line.task.name}_task.py")
-    own.mkdir(parents=True, exist_ok=True)
-    with open(own / "log", "a", encoding="utf-8") as log:
-        done = subprocess.run(
-            [sys.executable, str(script), *arguments],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-            check=False,
-        )
-    if done.returncode:
-        raise SystemExit(f"{own / 'log'}: ended with {done.returncode}")
-    return path
-
-
-def outcome(name: str, path: Path) -> Outcome:
-    """Test the model of a checkpoint on fresh examples."""
-    task, lengths = LINES[name].task(), LINES[name].lengths
-    _, saved = load_checkpoint(path, task.name)
-    parser = _parser(task)
-    parser.set_defaults(**saved["options"] | {"test_size": EXAMPLES})
-    run = Run(task, parser.parse_args([]), torch.device("cpu"))
-    run.restore(saved, path)
-    generator = torch.Generator().manual_seed(run.options.seed + 3)
-    scores = {length: run.test(length, generator) for length in lengths}
-    return Outcome(run.iteration, run.solved, run.level(), scores)
-
-
-def curve(path: Path, metric: str) -> np.ndarray:
-    """Iteration, mean loss, mean metric and level ``[points, 4]`` of a checkpoint's run."""
-    columns = read_metrics(path.with_suffix(".csv"))
-    values = np.stack([columns[name] for name in ("iteration", "loss", metric, "level")], 1)
-    return np.stack([part.mean(0) for part in np.array_split(values, min(POINTS, len(values)))])
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,17 +29,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("-lines", nargs="+", choices=list(LINES), default=list(LINES), help="default: all")
-    add("-seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    add("-jobs", type=int, default=2, help="processes at a time; default: 2")
-    add("-runs", type=Path, default=Path("checkpoints/learning"), help="folder of the runs")
-    add("-out", type=Path, default=Path("learning"), help="folder of the tables and the figure")
+    add_options(parser, "checkpoints/learning", "learning")
     options = parser.parse_args(argv)
     todo = [(name, seed) for name in options.lines for seed in options.seeds]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        paths = list(pool.map(lambda own: train(own[0], own[1], options.runs), todo))
+    paths = each(
+        lambda own: train(LINES[own[0]], own[1], options.runs / f"{own[0]}_{own[1]}"),
+        todo,
+        options.jobs,
+    )
     outcomes, curves = {}, {}
     for (name, seed), path in zip(todo, paths, strict=True):
-        outcomes[name, seed] = found = outcome(name, path)
+        outcomes[name, seed] = found = outcome(LINES[name], path)
         curves[name, seed] = curve(path, LINES[name].task.metrics[0])
         print(f"{LINES[name].title}, seed {seed}: {_describe(LINES[name], found)}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)

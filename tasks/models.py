@@ -27,6 +27,9 @@ def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> MemoryRN
         sparse |= {name: min(asked, options.mem_slot), "index": options.index}
         if sparse[name] < asked:
             print(f"-{name} {asked} is more than there are slots: reduced to {options.mem_slot}")
+    shared = ("masking", "mask_minimum", "temperature", "layer_norm", "bypass_dropout")
+    shared += ("bidirectional", "learned_memory")
+    own = ("write_heads", "deallocation", "link_sharpness") if options.memory_type == "dnc" else ()
     return kinds[options.memory_type](
         sizes[0],
         options.nhid,
@@ -39,6 +42,7 @@ def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> MemoryRN
         cell_size=options.mem_size,
         read_heads=options.read_heads,
         backend=options.backend,
+        **{name: getattr(options, name) for name in (*shared, *own)},
         **sparse,
     )
 

@@ -74,6 +74,7 @@ class _Parser(argparse.ArgumentParser):
                 also = f"; there are {', '.join(near)}" if near and name.strip("-") else ""
                 self.error(f"unrecognized arguments: {text}{also}")
         options = super().parse_args(given, namespace)
+        self._check_model(options)
         start, limit = options.sequence_max_length, options.curriculum_limit
         if 0 < limit < start:
             self.error(
@@ -81,6 +82,26 @@ class _Parser(argparse.ArgumentParser):
                 f"-sequence_max_length = {start}, got {limit}"
             )
         return options
+
+    def _check_model(self, options: argparse.Namespace) -> None:
+        """Answer options that the model does not have, or that exclude each other."""
+        for name in ("write_heads", "deallocation", "link_sharpness"):
+            value, off = getattr(options, name), 1 if name == "write_heads" else False
+            if options.memory_type != "dnc" and value != off:
+                self.error(
+                    f"argument -{name}/--{name}: expected {off} with -memory_type "
+                    f"{options.memory_type}, which has none, got {value}"
+                )
+        if options.mask_minimum and not options.masking:
+            self.error(
+                "argument -mask_minimum/--mask_minimum: expected 0 without -masking, got "
+                f"{options.mask_minimum:g}"
+            )
+        if options.bidirectional and options.rnn_type == "linear":
+            self.error(
+                "argument -bidirectional/--bidirectional: expected it off with -rnn_type linear, "
+                "which carries nothing from step to step"
+            )
 
     @property
     def _names(self) -> set[str]:
@@ -125,7 +146,7 @@ def build_parser(
         parser.add_argument(f"-{name}", f"--{name}", action="store_true", help=help)
 
     add("input_size", number(int, 2, 2**31 - 1), 6, "width of the input")
-    choose("rnn_type", ("lstm", "gru", "rnn"), "lstm", "controller")
+    choose("rnn_type", ("lstm", "gru", "rnn", "linear"), "lstm", "controller")
     add("nhid", positive, 64, "width of the controller")
     add("dropout", number(float, 0, 0.999), 0.0, "between the layers of an RNN")
     choose("memory_type", ("dnc", "sam", "sdnc", "dam"), "dnc", "memory")
@@ -145,6 +166,16 @@ def build_parser(
         "index", _index, "auto", "what finds the rows of a sparse memory: auto, exact, faiss, flann"
     )
     add("backend", _backend, "auto", "what runs the model: auto, reference, numba")
+    add("write_heads", positive, 1, "write heads; DNC")
+    switch("masking", "keys say which parts of a slot they look for")
+    add("mask_minimum", number(float, 0, 0.999), 0.0, "masking: what a mask shows at the least")
+    switch("deallocation", "what the free gates release is faded; DNC")
+    switch("link_sharpness", "where links lead is concentrated; DNC")
+    add("temperature", number(float, 1e-6), 1.0, "what strengths are multiplied by")
+    switch("layer_norm", "normalize what the controller tells the memory")
+    add("bypass_dropout", number(float, 0, 0.999), 0.0, "from the controller to the output")
+    switch("bidirectional", "a second controller reads from the end")
+    switch("learned_memory", "what an empty slot holds is learned")
     add("sequence_max_length", positive, 4, "longest sequence, at first")
     choose("curriculum", ("linear", "exponential"), "linear", "how the longest sequence grows")
     add("curriculum_increment", natural, 0, "linear: by how much it grows")

@@ -37,18 +37,19 @@ def save_memory_picture(
     layers = trace["write_weights"].shape[0] // steps
     last = slice(layers - 1, None, layers)  # of several controller layers, the last
     writes, reads = trace["write_weights"][last], trace["read_weights"][last]
-    slots = writes.shape[1]
-    heads = np.split(reads, reads.shape[1] // slots, axis=1)
-    shown = slots_to_show([writes, *heads])
+    slots = trace["usage_vector" if "usage_vector" in trace else "usage"].shape[1]
+    by_head = [np.split(all, all.shape[1] // slots, axis=1) for all in (writes, reads)]
+    shown = slots_to_show([head for heads in by_head for head in heads])
     label = "slot" if shown == slots else f"slot (of {slots})"
     panels: list[tuple[str, str, np.ndarray]] = [
         ("input", "channel", input.numpy()),
         ("output", "channel", output.numpy()),
-        ("write weighting", label, writes[:, :shown]),
     ]
-    panels += [
-        (f"read weighting, head {n + 1}", label, head[:, :shown]) for n, head in enumerate(heads)
-    ]
+    for what, heads in zip(("write", "read"), by_head, strict=True):
+        for number, head in enumerate(heads, 1):
+            alone = what == "write" and len(heads) == 1
+            name = f"{what} weighting" + ("" if alone else f", head {number}")
+            panels.append((name, label, head[:, :shown]))
 
     figure = Figure(figsize=(8, 1.2 + 1.6 * len(panels)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import learning
+import line_runs
 from copy_task import CopyTask
-from learning import outcome, train
 from learning_lines import LINES, Line, Outcome
+from line_runs import outcome, train
 from small_runs import SMALL
 
 # The seeds that did not get there when the README's table was made; elsewhere they may.
@@ -22,7 +23,7 @@ SHORT = {("copy_sam", 0), ("repeat_copy", 1)}
 @pytest.mark.parametrize("name", LINES)
 def test_it_is_learned(tmp_path: Path, name: str, seed: int) -> None:
     """`pytest -m slow -k is_learned`: an hour on two cores, of which it uses one."""
-    found = outcome(name, train(name, seed, tmp_path))
+    found = outcome(LINES[name], train(LINES[name], seed, tmp_path))
     print(name, seed, found)
     reached = LINES[name].reached(found)
     if not reached and (name, seed) in SHORT:
@@ -87,16 +88,13 @@ def test_the_command(
     def not_again(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(learning.subprocess, "run", not_again)
+    monkeypatch.setattr(line_runs.subprocess, "run", not_again)
     learning.main([*where, "-lines", "yes", "no", "-seeds", "3"])
     assert (tmp_path / "out" / "learning.png").read_bytes() == figure
 
 
-def test_a_run_that_fails_says_where_to_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    line = LINES["copy_dnc"]
-    monkeypatch.setattr(learning, "LINES", {"bad": line._replace(options="-input_size 6 -cuda 99")})
-    with pytest.raises(SystemExit, match=r"bad_0.log: ended with 1"):
-        learning.train("bad", 0, tmp_path)
-    assert "-cuda 99: no such device" in (tmp_path / "bad_0" / "log").read_text()
+def test_a_run_that_fails_says_where_to_look(tmp_path: Path) -> None:
+    bad = LINES["copy_dnc"]._replace(options="-input_size 6 -cuda 99")
+    with pytest.raises(SystemExit, match=r"bad.log: ended with 1"):
+        train(bad, 0, tmp_path / "bad")
+    assert "-cuda 99: no such device" in (tmp_path / "bad" / "log").read_text()

@@ -18,7 +18,10 @@ def test_the_picture_shows_what_it_is_given(tmp_path: Path) -> None:
     """Every panel comes from its own values: changing them changes the picture."""
     rng = np.random.default_rng(0)
     input, output = torch.rand(5, 3), torch.rand(5, 2)
-    trace = {"write_weights": rng.random((10, 4)), "read_weights": rng.random((10, 8))}
+    trace = {
+        "write_weights": rng.random((10, 4)), "read_weights": rng.random((10, 8)),
+        "usage": rng.random((10, 4)),
+    }  # fmt: skip
 
     def picture(*values: Any) -> bytes:
         save_memory_picture(tmp_path / "a.png", "copy", *values)
@@ -28,7 +31,9 @@ def test_the_picture_shows_what_it_is_given(tmp_path: Path) -> None:
     assert picture(input, output, trace) == plain
     assert picture(1 - input, output, trace) != plain
     assert picture(input, 1 - output, trace) != plain
-    for name in trace:
+    two = {**trace, "usage": trace["usage"][:, :2]}  # of two write heads
+    assert picture(input, output, two) != plain
+    for name in ("write_weights", "read_weights"):
         assert picture(input, output, {**trace, name: 1 - trace[name]}) != plain
 
 
@@ -45,7 +50,7 @@ def test_only_the_slots_that_were_used_are_drawn(slots: int, last: int | None, s
 
 def test_how_many_slots_there_are_is_said(tmp_path: Path) -> None:
     def picture(slots: int) -> bytes:
-        trace = {name: np.eye(5, slots) for name in ("write_weights", "read_weights")}
+        trace = {name: np.eye(5, slots) for name in ("write_weights", "read_weights", "usage")}
         save_memory_picture(tmp_path / "a.png", "copy", torch.ones(5, 3), torch.ones(5, 2), trace)
         return (tmp_path / "a.png").read_bytes()
 

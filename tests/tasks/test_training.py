@@ -10,6 +10,7 @@ import torch
 
 import report as report_module
 from copy_task import CopyTask
+from memcore.options import DNCOptions, SAMOptions
 from models import build_optimizer
 from options import build_parser
 from run import Run
@@ -58,6 +59,14 @@ def test_one_dash_or_two() -> None:
         ("-lr -1", "argument -lr/--lr: expected at least 0, got -1"),
         ("-checkpoint_dir=", "-checkpoint_dir: expected a path, got an empty one"),
         ("-curriculum_limit 3", "expected 0 or at least -sequence_max_length = 4, got 3"),
+        (
+            "-memory_type sam -write_heads 2",
+            "argument -write_heads/--write_heads: expected 1 with -memory_type sam, which has none",
+        ),
+        ("-memory_type dam -link_sharpness", "-link_sharpness: expected False with -memory_type"),
+        ("-mask_minimum 0.1", "-mask_minimum: expected 0 without -masking, got 0.1"),
+        ("-temperature 0", "argument -temperature/--temperature: expected at least 1e-06, got 0"),
+        ("-bidirectional -rnn_type linear", "-bidirectional: expected it off with -rnn_type"),
     ],
 )
 def test_bad_options(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +125,27 @@ def test_the_curriculum_grows(tmp_path: Path) -> None:
     lengths = [training.curriculum.level(iteration) for iteration in (0, 1, 10, 11, 20, 21)]
     assert lengths == [2, 2, 2, 5, 5, 8]
     assert training.curriculum.goal() == 8
+
+
+def test_options_of_later_papers_reach_the_model() -> None:
+    given = (
+        "-masking -mask_minimum 0.25 -temperature 2 -write_heads 3 -deallocation -link_sharpness "
+        "-layer_norm -bypass_dropout 0.1 -bidirectional -learned_memory"
+    )
+    model = Run(CopyTask(), build_parser("").parse_args(given.split()), torch.device("cpu")).model
+    cell: Any = model.cell
+    assert cell.options == DNCOptions(True, 0.25, 2, True, True, 3)
+    assert model.interfaces[0].norm is not None
+    assert (model.bypass_dropout, model.reverse is None, model.memory_rows is None) == (
+        0.1, False, False,
+    )  # fmt: skip
+    for kind in ("sam", "sdnc", "dam"):
+        given = f"-memory_type {kind} -masking -temperature 2 -layer_norm -rnn_type linear"
+        options = build_parser("").parse_args(given.split())
+        model = Run(CopyTask(), options, torch.device("cpu")).model
+        cell = model.cell
+        assert cell.options == SAMOptions(masking=True, temperature=2)
+        assert model.rnn_type == "linear"
 
 
 def test_every_option_reaches_the_run(tmp_path: Path) -> None:
