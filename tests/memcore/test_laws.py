@@ -330,7 +330,13 @@ def test_gradient_of_vmap_equals_vmap_of_gradient(name: str, device: torch.devic
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-@every_operation
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "step, every option" else [])
+        for name in OPERATIONS
+    ],
+)
 def test_first_and_second_gradients(name: str) -> None:
     operation, draw = OPERATIONS[name]
     arguments = tuple(a.requires_grad_() for a in draw(Draw(torch.float64, CPU)))

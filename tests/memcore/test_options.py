@@ -36,7 +36,14 @@ CASES = {**SINGLE, **PAIRS, "all": {**ALL, "write_heads": 3}}
 SHAPES = [(4, 3, 2), (1, 1, 1), (5, 2, 1)]
 STEPS = 4
 
-options = pytest.mark.parametrize("own", CASES.values(), ids=list(CASES))
+# Each alone and all together; the pairs with ``-m slow``.
+options = pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param(own, id=name, marks=[pytest.mark.slow] if name in PAIRS else [])
+        for name, own in CASES.items()
+    ],
+)
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 

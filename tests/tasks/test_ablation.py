@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -11,12 +12,24 @@ import pytest
 import ablation
 import larger_memory
 import line_runs
+import training
 from copy_task import CopyTask
 from learning_lines import Line, Outcome
 from options import build_parser
 from small_runs import SMALL
 
 SHORT = " ".join(SMALL) + " -iterations 3"
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process of its own would do; tests/tasks/test_learning.py has those."""
+
+    def run(command: list[str], **_: Any) -> CompletedProcess[bytes]:
+        training.main(CopyTask(), "", command[2:])
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr(line_runs.subprocess, "run", run)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -31,7 +44,16 @@ def test_the_ablation(
     dnc = Line("copy, DNC", "nothing", CopyTask, SHORT, (2, 4), lambda found: found.solved)
     sdnc = dnc._replace(title="copy, SDNC", options=f"{SHORT} -memory_type sdnc")
     monkeypatch.setattr(ablation, "STUDIES", {"dnc": dnc, "sdnc": sdnc})
-    where = ["-runs", str(tmp_path / "runs"), "-out", str(tmp_path / "out"), "-seeds", "3"]
+    where = [
+        "-runs",
+        str(tmp_path / "runs"),
+        "-out",
+        str(tmp_path / "out"),
+        "-seeds",
+        "3",
+        "-jobs",
+        "1",
+    ]
     chosen = ["-studies", "dnc", "sdnc", "-variants", "none", "two write heads"]
     ablation.main([*where, *chosen])
     printed = capsys.readouterr().out
@@ -84,7 +106,7 @@ def test_all_options_are_options() -> None:
 def test_a_larger_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(larger_memory, "LINE", larger_memory.LINE._replace(options=SHORT))
     where: list[Any] = ["-runs", str(tmp_path / "runs"), "-out", str(tmp_path / "out")]
-    points = "-slots 4 9 -temperatures 1 2 -lengths 2 5 -seeds 0 -variants none".split()
+    points = "-slots 4 9 -temperatures 1 2 -lengths 2 5 -seeds 0 -jobs 1 -variants none".split()
     larger_memory.main([*where, *points])
     rows = rows_of(tmp_path / "out" / "larger_memory.csv")
     assert len(rows) == 2 * 2 * 2
