@@ -12,13 +12,15 @@ from sparse_cases import draw, play
 from torch_adapters import SAM, SDNC
 
 SOME, MORE = range(24), range(24, 324)
+# Programs in float32 in which two slots are equally near a key up to rounding.
+TIED = {179}
 
 
 @pytest.mark.parametrize("seed", SOME)
 def test_backends_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if seed % 3 == 0:
         monkeypatch.setattr(layout, "THREAD_PAYS", 1)
-    assert play(seed) is None
+    assert play(seed, torch.float64 if seed in TIED else None) is None
 
 
 @pytest.mark.slow
