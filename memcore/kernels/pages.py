@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LIMIT", "lent", "new_tape"]
+__all__ = ["LIMIT", "forget", "lent", "new_tape"]
 
 LIMIT = 1 << 27  # bytes that are kept for later
 SMALL = 1 << 20  # bytes below which memory is had faster from torch
@@ -56,6 +56,12 @@ if hasattr(os, "register_at_fork"):
 def lent() -> int:
     """Bytes that tapes have at this moment; torch's own counts do not see them."""
     return _lent
+
+
+def forget() -> None:
+    """Give back what is kept for later."""
+    with _lock:
+        _free.clear()
 
 
 def _borrow(count: int) -> np.ndarray:
