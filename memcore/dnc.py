@@ -284,6 +284,7 @@ def step(
         MemcoreError: a field of the wrong rank, size, dtype or device.
     """
     # The arguments are checked once for all that follows.
+    check_options(options, DNCOptions)
     _check_modes(state, interface)
     kept = retention.unchecked(interface.free_gates, state.read_weights)
     write_weights, used = _where_to_write(state, interface, kept)

@@ -101,6 +101,6 @@ def check_interface(interface: Any, memory: RowMemory, shapes: dict[str, tuple[i
     """Raise unless the fields of ``interface`` have these shapes and fit the memory."""
     for field, shape in shapes.items():
         value = getattr(interface, field)
-        if field == "read_masks" and not isinstance(value, Tensor) and value == ():
+        if field == "read_masks" and isinstance(value, tuple) and not value:
             continue
         check_tensor(f"interface.{field}", value, shape, memory.dtype, memory.device)

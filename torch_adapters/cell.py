@@ -174,7 +174,8 @@ class DenseMemory(DenseCell[State]):
         """An empty memory for each example; ``row [W]``, where given, is that of all slots."""
         state: Any = batched_zeros(self.empty(dtype=dtype, device=device), batch_size)
         if row is not None:
-            state = state._replace(memory=row.expand_as(state.memory))
+            # A copy: the parameter may move on while the state is kept.
+            state = state._replace(memory=row.expand_as(state.memory).clone())
         return state
 
     @abstractmethod

@@ -303,6 +303,14 @@ def test_options_of_the_wrong_type(own: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.usefixtures("as_installed")
+@pytest.mark.parametrize("given", [SAMOptions(), None, {}])
+def test_a_step_takes_its_own_options_only(given: Any) -> None:
+    state, vector = dnc.init_state(4, 3, 2), torch.zeros(dnc.interface_size(3, 2))
+    with pytest.raises(TypeError, match=r"^options: expected DNCOptions, got"):
+        dnc.step(state, dnc.parse_interface(vector, 3, 2), options=given)
+
+
+@pytest.mark.usefixtures("as_installed")
 def test_options_of_another_model() -> None:
     with pytest.raises(TypeError, match="options: expected SAMOptions, got DNCOptions"):
         sam.interface_size(3, 2, options=DNCOptions())

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
-from memcore import MemcoreError, sam
+from memcore import MemcoreError, make_index, sam
 from memcore.backends import NUMBA
 from memcore.index.exact import AllRowsIndex
 from memcore.options import SAMOptions
@@ -312,6 +312,31 @@ def test_resized(model: Any, backend: str) -> None:
     with pytest.raises(MemcoreError, match="nr_cells: expected an int of at least 1, got 0"):
         module.resize(0)
     assert module.cell.nr_cells == 9
+
+
+@pytest.mark.parametrize("model", [DNC, DAM])
+def test_a_state_does_not_follow_the_learned_row(model: Any) -> None:
+    module = build(model, learned_memory=True, backend="reference")
+    _, hx = module(batch(module), pass_through_memory=False)
+    before = hx[1].memory.detach().clone()
+    with torch.no_grad():
+        module.memory_rows.add_(1)
+    same(hx[1].memory.detach(), before)
+
+
+@sparse
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize(
+    "made",
+    [{"slots": 4}, {"slots": 9}, {"word_size": 3}, {"dtype": torch.float32}],
+    ids=lambda made: str(next(iter(made))),
+)
+def test_an_index_of_other_sizes_is_refused(model: Any, backend: str, made: Any) -> None:
+    """Kernels would write beyond its table."""
+    sizes = {"batch_size": 3, "slots": 5, "word_size": 4, "dtype": torch.float64, **made}
+    module = build(model, index=make_index("exact", **sizes), backend=backend)
+    with pytest.raises(MemcoreError, match=r"^index: expected one for 5 slots of 4 numbers"):
+        module(batch(module))
 
 
 # What searches by masked keys
