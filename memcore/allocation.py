@@ -96,8 +96,9 @@ def allocation_weighting(usage: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     """
     ascending, order = usage.sort(dim=-1, stable=True)
     weights = (1 - ascending) * exclusive_cumulative_product(ascending)
-    # Not scatter, under vmap of which torch.export takes the size of the batch for a constant.
-    return torch.zeros_like(weights).index_put((order,), weights)
+    # Not scatter, under vmap of which torch.export takes the size of the batch for a constant; nor
+    # index_put, of which Inductor (torch 2.13) makes wrong numbers where one follows another.
+    return weights[order.argsort()]
 
 
 @in_range(usage=UNIT, allocation_gates=UNIT, write_gates=UNIT)

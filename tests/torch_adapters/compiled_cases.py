@@ -217,6 +217,17 @@ def test_compiled_by_inductor(model: Any) -> None:
     close(found, wanted)
 
 
+def test_several_write_heads_compiled_whole_by_inductor() -> None:
+    """A sequence, so that one allocation follows another in the graph."""
+    module = build(DNC, backend="reference", write_heads=2)
+    input = batch(module, steps=2)
+    hx = detach_state(module(batch(module, steps=3, seed=1))[1])
+    output, after = module(input, hx)
+    wanted = [output, *after[1], *gradients(module, output)]
+    own, own_after = torch.compile(module)(input, hx)
+    close([own, *own_after[1], *gradients(module, own)], wanted)
+
+
 # torch.export
 
 
