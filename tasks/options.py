@@ -92,6 +92,11 @@ class _Parser(argparse.ArgumentParser):
                     f"argument -{name}/--{name}: expected {off} with -memory_type "
                     f"{options.memory_type}, which has none, got {value}"
                 )
+        if options.masking and options.index in ("faiss", "flann"):
+            self.error(
+                "argument -index/--index: expected auto or exact with -masking, got "
+                f"{options.index}"
+            )
         if options.mask_minimum and not options.masking:
             self.error(
                 "argument -mask_minimum/--mask_minimum: expected 0 without -masking, got "

@@ -292,6 +292,11 @@ class MemoryRNN(nn.Module):
                     "nothing of what is edited in place; DNC and DAM can be exported"
                 )
         if self.reverse is not None:
+            if is_transformed() or torch.compiler.is_exporting():
+                raise MemcoreError(
+                    "bidirectional: expected False under torch.func transforms and torch.export, "
+                    "got True; torch's own RNN, which reads from the end, takes part in neither"
+                )
             for name, value in (("hx", hx), ("episode_start", episode_start)):
                 if value is not None:
                     raise MemcoreError(

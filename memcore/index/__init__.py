@@ -41,8 +41,9 @@ KINDS: dict[type, str] = {
 
 
 def index_name(index: Index) -> str:
-    """The name that makes an index of this kind; ``'auto'`` for a kind of one's own."""
-    return KINDS.get(type(index), "auto")
+    """The name that makes an index of this kind; of a kind of one's own one that can do as much."""
+    own = "exact" if isinstance(index, MaskedIndex) else "auto"
+    return KINDS.get(type(index), own)
 
 
 def _faiss_index(*sizes: Any, device: torch.device, **options: Any) -> Index:

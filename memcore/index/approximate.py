@@ -11,6 +11,7 @@ from torch import Tensor
 
 from memcore.circumstances import outside_of_graphs
 from memcore.errors import check_size
+from memcore.index.checks import check_fits
 from memcore.index.unwritten import Unwritten, finite_units, made
 from memcore.persistent.rows import RowMemory
 
@@ -85,6 +86,7 @@ class ApproximateIndex:
     @outside_of_graphs
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written), and training or building."""
+        check_fits(self._shape, self._dtype, memory)
         if examples is None:
             self._clear()
         mine = self._mine(examples)

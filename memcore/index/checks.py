@@ -10,9 +10,25 @@ from torch import Tensor
 from memcore.circumstances import check_outside_transforms
 from memcore.errors import MemcoreError, check_tensor
 
-__all__ = ["check_masks", "check_options", "check_search", "check_update"]
+__all__ = ["check_fits", "check_masks", "check_options", "check_search", "check_update"]
 
 Sizes = tuple[int, int, int]
+
+
+def check_fits(sizes: Sizes, dtype: torch.dtype, memory: Any) -> None:
+    """Raise unless an index of ``sizes`` (B, N, W) was made for memories like this one.
+
+    Kernels would write beyond the table of one with fewer slots.
+
+    Raises:
+        MemcoreError: another number of slots, another word size or dtype.
+    """
+    made, asked = (*sizes[1:], dtype), (*memory.shape[1:], memory.dtype)
+    if made != asked:
+        raise MemcoreError(
+            f"index: expected one for {asked[0]} slots of {asked[1]} numbers of {asked[2]}, "
+            f"got one for {made[0]} of {made[1]} of {made[2]}"
+        )
 
 
 def check_search(

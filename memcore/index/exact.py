@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memcore.circumstances import outside_of_graphs
-from memcore.errors import MemcoreError
-from memcore.index.checks import check_masks, check_search, check_update
+from memcore.index.checks import check_fits, check_masks, check_search, check_update
 from memcore.index.row_table import RowTable
 from memcore.index.unwritten import (
     HIDDEN,
@@ -91,6 +90,7 @@ class AllRowsIndex:
     @outside_of_graphs
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(b·N)."""
+        check_fits(self._shape, self._rows.dtype, memory)
         with torch.no_grad():
             rows = memory.detach().to_tensor()
             self._rows[self._all if examples is None else examples] = rows / safe_norm(rows)
@@ -186,15 +186,6 @@ class WrittenRowsIndex:
         """The other rows."""
         return self._unwritten
 
-    def check_fits(self, memory: RowMemory) -> None:
-        """Raise unless it was made for memories like this one, of as many slots and as wide."""
-        made, asked = (*self._shape[1:], self._dtype), (*memory.shape[1:], memory.dtype)
-        if made != asked:
-            raise MemcoreError(
-                f"index: expected one for {asked[0]} slots of {asked[1]} numbers of {asked[2]}, "
-                f"got one for {made[0]} of {made[1]} of {made[2]}"
-            )
-
     def changed(self) -> None:
         """Kernels have changed the table and `unwritten` in place."""
         self._table.changed()
@@ -211,7 +202,7 @@ class WrittenRowsIndex:
     @outside_of_graphs
     def reset(self, memory: RowMemory, examples: Int[Tensor, "b"] | None = None) -> None:
         """Mirror ``memory``: O(rows written)."""
-        self.check_fits(memory)
+        check_fits(self._shape, self._dtype, memory)
         if examples is None:
             if self._table.most or self._unwritten.initial is not None:
                 self._clear()

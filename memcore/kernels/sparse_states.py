@@ -192,7 +192,6 @@ class Journal:
 
     def _tell_table(self, layout: Layout, at: int, index: WrittenRowsIndex) -> None:
         unwritten, memory = index.unwritten, self.state.memory
-        index.check_fits(memory)
         table, names = index.table.arrays(self._asked.most[plan.ROW_COUNT])
         layout.put(at + plan.CAPACITY, names.shape[1])
         initial = unwritten.initial

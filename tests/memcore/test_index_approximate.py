@@ -49,7 +49,7 @@ def test_auto_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_auto_changes_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "BREAK_EVEN", {name: 5000})
-    index, kind = AutoIndex(2, 10_000, 8), {"faiss": FaissIndex, "flann": FlannIndex}[name]
+    index, kind = AutoIndex(2, 6000, 8), {"faiss": FaissIndex, "flann": FlannIndex}[name]
     rows = clustered(6000, 8, 0, batch=2)
     slots = torch.arange(6000).expand(2, -1)
     index.update(slots[:, :4000], rows[:, :4000])
@@ -57,7 +57,7 @@ def test_auto_changes_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     index.update(slots[:, 4000:], rows[:, 4000:])
     assert isinstance(index.index, kind)
     assert recall(index, rows) > 0.9
-    index.reset(RowMemory.filled(torch.zeros(8), 2, 10_000))
+    index.reset(RowMemory.filled(torch.zeros(8), 2, 6000))
     assert not isinstance(index.index, kind)
     index.reset(RowMemory.from_tensor(rows))
     assert isinstance(index.index, kind)

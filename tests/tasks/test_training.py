@@ -64,6 +64,10 @@ def test_one_dash_or_two() -> None:
             "argument -write_heads/--write_heads: expected 1 with -memory_type sam, which has none",
         ),
         ("-memory_type dam -link_sharpness", "-link_sharpness: expected False with -memory_type"),
+        (
+            "-memory_type sam -masking -index faiss",
+            "argument -index/--index: expected auto or exact with -masking, got faiss",
+        ),
         ("-mask_minimum 0.1", "-mask_minimum: expected 0 without -masking, got 0.1"),
         ("-temperature 0", "argument -temperature/--temperature: expected at least 1e-06, got 0"),
         ("-bidirectional -rnn_type linear", "-bidirectional: expected it off with -rnn_type"),

@@ -15,7 +15,16 @@ from memcore.backends import NUMBA
 from memcore.index.exact import AllRowsIndex
 from memcore.options import SAMOptions
 from modules import CLOSE, X, batch, build, every_model, gradients, same
-from torch_adapters import DAM, DNC, SAM, SDNC, detach_state, select_state
+from torch_adapters import (
+    DAM,
+    DNC,
+    SAM,
+    SDNC,
+    detach_state,
+    select_state,
+    state_from_dict,
+    state_to_dict,
+)
 
 sparse = pytest.mark.parametrize("model", [SAM, SDNC])
 BOTH = [
@@ -182,6 +191,16 @@ def test_bidirectional_needs_whole_sequences(model: Any) -> None:
         module.step(input[:, 0])
 
 
+@pytest.mark.parametrize("model", [DNC, DAM])
+def test_bidirectional_takes_no_part_in_transforms(model: Any) -> None:
+    module = build(model, bidirectional=True)
+    input = batch(module)
+    with pytest.raises(MemcoreError, match="^bidirectional: expected False under torch.func"):
+        torch.func.vmap(lambda one: module(one[None])[0])(input)
+    with pytest.raises(MemcoreError, match="^bidirectional: expected False under torch.func"):
+        torch.func.grad(lambda own: module(own)[0].sum())(input)
+
+
 # A feed-forward controller
 
 
@@ -333,10 +352,15 @@ def test_a_state_does_not_follow_the_learned_row(model: Any) -> None:
     [{"slots": 4}, {"slots": 9}, {"word_size": 3}, {"dtype": torch.float32}],
     ids=lambda made: str(next(iter(made))),
 )
-def test_an_index_of_other_sizes_is_refused(model: Any, backend: str, made: Any) -> None:
+@pytest.mark.parametrize("name", ["exact", "auto", "faiss", "flann", "all rows"])
+def test_an_index_of_other_sizes_is_refused(model: Any, backend: str, made: Any, name: str) -> None:
     """Kernels would write beyond its table."""
+    if name in ("faiss", "flann"):
+        pytest.importorskip({"faiss": "faiss", "flann": "pyflann"}[name])
     sizes = {"batch_size": 3, "slots": 5, "word_size": 4, "dtype": torch.float64, **made}
-    module = build(model, index=make_index("exact", **sizes), backend=backend)
+    of_all = name == "all rows"
+    index = AllRowsIndex(*list(sizes.values())[:3], dtype=sizes["dtype"]) if of_all else None
+    module = build(model, index=index or make_index(name, **sizes), backend=backend)
     with pytest.raises(MemcoreError, match=r"^index: expected one for 5 slots of 4 numbers"):
         module(batch(module))
 
@@ -361,6 +385,20 @@ def test_an_index_of_ones_own_searches_with_masks(model: Any) -> None:
         same(hx, state, **CLOSE)
         for one, other in zip(slopes, expected, strict=True):
             torch.testing.assert_close(one, other, **CLOSE)
+
+
+@sparse
+def test_a_saved_state_of_a_masked_memory_is_masked_again(model: Any) -> None:
+    """Whatever index it had: one of one's own comes back as exact search."""
+
+    class Own(AllRowsIndex):
+        def empty(self, batch_size: int) -> Own:
+            return Own(batch_size, *self._shape[1:], dtype=torch.float64)
+
+    module = build(model, index=Own(3, 5, 4, dtype=torch.float64), masking=True)
+    _, hx = module(batch(module))
+    input = batch(module, seed=1)
+    same(module(input, state_from_dict(state_to_dict(hx)))[0], module(input, hx)[0], **CLOSE)
 
 
 @pytest.mark.parametrize("backend", BOTH)
