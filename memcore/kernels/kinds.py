@@ -10,8 +10,9 @@ from memcore.kernels import (
     dnc_backward,
     dnc_record,
     memories,
-    sparse,
+    sparse_backward,
     sparse_memories,
+    sparse_record,
 )
 from memcore.kernels.compiling import Entry
 from memcore.kernels.sizes import Sizes, padded_to
@@ -89,10 +90,10 @@ SAM = SDNC = Kind(
     fields=(),
     links=None,
     sparse=True,
-    record_size=sparse.record_size,
-    order_size=sparse.order_size,
-    gradient_size=sparse.gradient_size,
-    work_size=sparse.work_size,
+    record_size=sparse_record.record_size,
+    order_size=sparse_record.order_size,
+    gradient_size=sparse_record.gradient_size,
+    work_size=sparse_backward.work_size,
     forward=sparse_memories.FORWARD,
     backward=sparse_memories.BACKWARD,
 )

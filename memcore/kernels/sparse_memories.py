@@ -11,7 +11,9 @@ from memcore.kernels.journal import Touched
 from memcore.kernels.lanes import floats_at, int32s_at, int64s_at, part, uint8s_at
 from memcore.kernels.recency import Times
 from memcore.kernels.sizes import Sizes
+from memcore.kernels.sparse_backward import backward
 from memcore.kernels.sparse_links import Links
+from memcore.kernels.sparse_record import fields
 from memcore.kernels.sparse_rows import Rows, Table, begin_free, touch
 from memcore.kernels.told import ANYTHING, places, sizes_of
 
@@ -156,7 +158,7 @@ def _forward(told, what, at, example, step, vector, reads, scratch, _, zero):
     numbers = int32s_at(told[at + sparse_plan.NUMBERS], ANYTHING)
     here, there = places(told, example, step)
     count = order - 1
-    before = sparse.fields(tape, here * record, sizes)
+    before = fields(tape, here * record, sizes)
     index = part(int64s_at(told[at + sparse_plan.VISIBLE], ANYTHING), example * count, count)
     slots = part(
         int64s_at(told[at + sparse_plan.WRITE_INDEX_OUT], ANYTHING), example * order, order
@@ -168,7 +170,7 @@ def _forward(told, what, at, example, step, vector, reads, scratch, _, zero):
     else:
         times, most = _times(told, at, example, counts), told[at + sparse_plan.MOST_ROWS]
         near = sizes.heads * sizes.reads
-        after = sparse.fields(tape, there * record, sizes)
+        after = fields(tape, there * record, sizes)
         numbers_before = part(numbers, here * order, order)
         numbers_after = part(numbers, there * order, order)
         mass = part(floats_at(told[at + sparse_plan.MASS], ANYTHING, zero), example * most, most)
@@ -248,8 +250,8 @@ def _backward(told, what, at, example, step, d_reads, d_vector, work, d_state, z
             step == told[plan.MEMORY_STEPS] - 1 and told[at + sparse_plan.D_WRITE_WEIGHTS] != 0
         )
         begin = int64s_at(told[at + sparse_plan.ROW_BEGINS], ANYTHING)[example] * sizes.padded
-        sparse.backward(
-            sparse.fields(tape, here * record, sizes), sparse.fields(tape, there * record, sizes),
+        backward(
+            fields(tape, here * record, sizes), fields(tape, there * record, sizes),
             part(numbers, here * order, order), part(numbers, there * order, order),
             floats_at(d_reads, sizes.heads * sizes.words, zero), d_weights,
             part(

@@ -23,7 +23,7 @@ from memcore.kernels import sparse_plan as plan
 from memcore.kernels.joining import Counts, join, join_rows
 from memcore.kernels.layout import Layout
 from memcore.kernels.room import Room
-from memcore.kernels.sparse import keys_at
+from memcore.kernels.sparse_record import keys_at
 from memcore.kernels.sparse_room import NoteSizes, room_for
 from memcore.persistent.buffers import Buffers
 from memcore.persistent.versions import Edited

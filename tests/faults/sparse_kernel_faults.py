@@ -29,7 +29,7 @@ FAULTS = (
     ),
     Fault(
         "a mask's gradient leaves out the length of the key",
-        "memcore/kernels/sparse.py",
+        "memcore/kernels/sparse_backward.py",
         "0.5 * (squares[w] + scale * key * key)",
         "0.5 * squares[w]",
         (f"{OPTIONS}::test_an_index_of_ones_own_searches_with_masks", f"{AGREE}[16]"),
@@ -85,7 +85,7 @@ FAULTS = (
     ),
     Fault(
         "the softmax over the rows read has no mean in its gradient",
-        "memcore/kernels/sparse.py",
+        "memcore/kernels/sparse_backward.py",
         "d_score = after.content[at] * (d_content[k] - mean)",
         "d_score = after.content[at] * d_content[k]",
         (f"{CONTRACT}::test_a_step_with_a_controller_of_ones_own",),
