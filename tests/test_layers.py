@@ -165,7 +165,17 @@ def test_nothing_points_back(path: Path) -> None:
 
 def test_the_core_knows_nothing_of_models() -> None:
     """The time loop is written for any memory: it imports none."""
-    files = ("recurrence", "carried", "cell", "controller", "interface", "sequence", "debug", "hx")
+    files = (
+        "recurrence",
+        "time_loop",
+        "carried",
+        "cell",
+        "controller",
+        "interface",
+        "sequence",
+        "debug",
+        "hx",
+    )
     for name in (*files, "backend", "segment"):
         for module in imported(Path("torch_adapters") / f"{name}.py"):
             assert not {"dnc", "dam", "sam", "sdnc"} & set(module.split("."))

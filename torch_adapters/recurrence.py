@@ -1,13 +1,11 @@
-"""The one time loop: it threads controller state, memory and reads through a sequence.
+"""A recurrent controller around an external memory, as a module.
 
-It knows no particular memory; see `torch_adapters.cell.Cell` for what it asks of one. A call is
-cut into segments, stretches of one batch in which nobody begins anew; a backend runs each.
+It knows no particular memory; see `torch_adapters.cell.Cell` for what it asks of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -32,12 +30,11 @@ from torch_adapters.debug import Trace
 from torch_adapters.hx import Door
 from torch_adapters.interface import Interface
 from torch_adapters.options import RNNOptions, check_clip
-from torch_adapters.segment import Weights, is_sparse, run_segment
+from torch_adapters.segment import Weights, is_sparse
 from torch_adapters.sequence import Steps, join, split, split_flags
+from torch_adapters.time_loop import autocast_is_on, run_segments, run_steps, time_step
 
 __all__ = ["MemoryRNN"]
-
-STEPS_WITHOUT_GRADIENT = 1024  # of a segment, at the most
 
 
 class MemoryRNN(nn.Module):
@@ -48,7 +45,7 @@ class MemoryRNN(nn.Module):
         options: everything that is not the memory's.
     """
 
-    _compiled_step: Callable[..., tuple[Tensor, Carried]] | None = None  # `_step` after `compile`
+    compiled_step: Callable[..., tuple[Tensor, Carried]] | None = None  # `time_step`, by `compile`
 
     def __init__(self, cell: Cell[Any], options: RNNOptions) -> None:
         super().__init__()
@@ -172,9 +169,9 @@ class MemoryRNN(nn.Module):
         if steps.sorted_indices is not None:
             carried = carried.take(self.cell, steps.sorted_indices)
         if weights is None:
-            rows, carried = self._run(steps, starts, carried, pass_through_memory, trace)
+            rows, carried = run_steps(self, steps, starts, carried, pass_through_memory, trace)
         else:
-            rows, carried = self._run_segments(steps, starts, carried, weights)
+            rows, carried = run_segments(self, steps, starts, carried, weights)
         if steps.unsorted_indices is not None:
             carried = carried.take(self.cell, steps.unsorted_indices)
         joined = self._around(torch.cat(rows) if len(rows) > 1 else rows[0], steps)
@@ -219,11 +216,11 @@ class MemoryRNN(nn.Module):
         if is_sparse(self.cell):
             super().compile(*args, **kwargs)
         else:
-            self._compiled_step = torch.compile(self._step, *args, **kwargs)
+            self.compiled_step = torch.compile(time_step, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # As with what torch's own modules compile: copies and pickles are without.
-        return {**super().__getstate__(), "_compiled_step": None}
+        return {**super().__getstate__(), "compiled_step": None}
 
     def resize(self, nr_cells: int, *, temperature: float | None = None) -> None:
         """Give the memory another number of slots; no parameter depends on it.
@@ -308,7 +305,7 @@ class MemoryRNN(nn.Module):
             raise TypeError(
                 f"pass_through_memory: expected a bool, got {type(pass_through_memory).__name__}"
             )
-        autocast = _autocast_is_on(weight.device.type)
+        autocast = autocast_is_on(weight.device.type)
         steps = split(
             input, self.batch_first, self.input_size, weight.dtype, weight.device, autocast
         )
@@ -366,97 +363,7 @@ class MemoryRNN(nn.Module):
             output, *rest = self(input.unsqueeze(time_axis), hx, episode_start=start)
         return output.squeeze(time_axis), *rest
 
-    def _run_segments(
-        self,
-        steps: Steps,
-        starts: list[Tensor | None],
-        carried: Carried,
-        weights: Weights,
-    ) -> tuple[list[Tensor], Carried]:
-        """As `_run`, each segment at once."""
-        rows: list[Tensor] = []
-        ended: list[Carried] = []
-        begin = 0
-        # A segment notes all its steps for backward: without that it takes the fewer at a time.
-        most = len(starts) if torch.is_grad_enabled() else STEPS_WITHOUT_GRADIENT
-        for count, size, start in _segments(steps.batch_sizes, starts, most):
-            carried = self._next(size, start, carried, ended)
-            inputs = steps.rows[begin : begin + count * size].view(count, size, -1)
-            own, carried = run_segment(self, inputs, carried, weights)
-            rows.append(own.flatten(0, 1))
-            begin += count * size
-        weights.packed.pop(False, None)  # forward is done with them
-        for before in reversed(ended):
-            carried = carried.widen(self.cell, before)
-        return rows, carried
-
-    def _run(
-        self,
-        steps: Steps,
-        starts: list[Tensor | None],
-        carried: Carried,
-        pass_through_memory: bool,
-        trace: Trace | None,
-    ) -> tuple[list[Tensor], Carried]:
-        """The reference: step by step, in torch's operations."""
-        rows: list[Tensor] = []
-        ended: list[Carried] = []
-        traced = 0 if trace is None else steps.place_of(0)
-        sizes = steps.batch_sizes
-        run, compiled = self._step, self._compiled_step
-        # Compilers take no traces, are at work already, or fail under transforms.
-        if compiled and trace is None and not (torch.compiler.is_compiling() or is_transformed()):
-            run = compiled
-        for input, size, start in zip(steps.rows.split(sizes), sizes, starts, strict=True):
-            carried = self._next(size, start, carried, ended)
-            watch = trace if size > traced else None
-            row, carried = run(input, carried, pass_through_memory, watch, traced)
-            rows.append(row)
-        for before in reversed(ended):
-            carried = carried.widen(self.cell, before)
-        return rows, carried
-
-    def _next(
-        self, size: int, start: Tensor | None, carried: Carried, ended: list[Carried]
-    ) -> Carried:
-        """What the next step begins with: the examples that go on, those that begin anew."""
-        if size < carried.reads.shape[0]:
-            ended.append(carried)
-            carried = carried.narrow(self.cell, size)
-        return carried if start is None else carried.begin(self.cell, start, self._first_rows())
-
-    def _step(
-        self,
-        input: Tensor,
-        carried: Carried,
-        pass_through_memory: bool,
-        trace: Trace | None,
-        traced: int,
-    ) -> tuple[Tensor, Carried]:
-        all_hidden, memories, reads = list(carried.hidden), list(carried.memories), carried.reads
-        output = torch.cat([input, reads.to(input.dtype)], dim=-1)
-        for layer, controller in enumerate(self.controllers):
-            hidden, all_hidden[layer] = controller(output, all_hidden[layer])
-            if self.clip > 0:
-                hidden = hidden.clamp(-self.clip, self.clip)
-            which = 0 if self.shared_memory else layer
-            if pass_through_memory:
-                vectors = self.interfaces[layer](hidden)
-                with _no_autocast(vectors.device.type):
-                    reads, memories[which] = self.cell.step(
-                        memories[which], vectors.to(reads.dtype), *self._without_kernels()
-                    )
-            output = torch.cat([hidden, reads.to(hidden.dtype)], dim=-1)
-            if trace is not None:
-                trace.add(self.cell.trace(memories[which], traced))
-        return output, Carried(all_hidden, memories, reads)
-
-    def _without_kernels(self) -> tuple[str, ...]:
-        """What is added to a cell's step: it may be compiled also where the sequence cannot be."""
-        plainly = self.backend == "reference" and has_kernels(self.cell)
-        return ("reference",) if plainly else ()
-
-    def _first_rows(self) -> tuple[Tensor, ...]:
+    def first_rows(self) -> tuple[Tensor, ...]:
         """Of each memory the row that it begins with, if that is learned, in the memory's dtype."""
         rows = self.memory_rows
         return (
@@ -475,7 +382,7 @@ class MemoryRNN(nn.Module):
             self.shared_memory,
             self.output.weight.dtype,
             self.output.weight.device,
-            self._first_rows(),
+            self.first_rows(),
         )
 
     def _new_trace(self, carried: Carried, steps: Steps) -> Trace:
@@ -488,26 +395,3 @@ def _first_rows(options: RNNOptions, width: int) -> nn.Parameter:
     count = 1 if options.share_memory else options.num_layers
     rows = torch.empty(count, width, device=options.device, dtype=options.dtype)
     return nn.Parameter(nn.init.uniform_(rows, -(width**-0.5), width**-0.5))
-
-
-def _segments(
-    sizes: tuple[int, ...], starts: list[Tensor | None], most: int
-) -> Iterator[tuple[int, int, Tensor | None]]:
-    """How many steps, of how many examples, and which of these begin anew before the first."""
-    begin = 0
-    for step in range(1, len(sizes) + 1):
-        full = step - begin == most
-        if step == len(sizes) or full or sizes[step] != sizes[begin] or starts[step] is not None:
-            yield step - begin, sizes[begin], starts[begin]
-            begin = step
-
-
-def _no_autocast(device_type: str) -> Any:
-    if _autocast_is_on(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
-
-
-def _autocast_is_on(device_type: str) -> bool:
-    available = torch.amp.is_autocast_available(device_type)
-    return available and torch.is_autocast_enabled(device_type)

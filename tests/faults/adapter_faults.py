@@ -22,23 +22,21 @@ FAULTS = (
     ),
     Fault(
         "the controller's output is clamped from above only",
-        "torch_adapters/recurrence.py",
-        "hidden = hidden.clamp(-self.clip, self.clip)",
-        "hidden = hidden.clamp(max=self.clip)",
+        "torch_adapters/time_loop.py",
+        "hidden = hidden.clamp(-module.clip, module.clip)",
+        "hidden = hidden.clamp(max=module.clip)",
         (f"{ADAPTERS}/test_dnc.py::test_clip_bounds_the_controllers_output",),
     ),
     Fault(
         "examples that end are put back from where they were cut, not from before",
-        "torch_adapters/recurrence.py",
-        "            ended.append(carried)\n"
-        "            carried = carried.narrow(self.cell, size)\n",
-        "            carried = carried.narrow(self.cell, size)\n"
-        "            ended.append(carried)\n",
+        "torch_adapters/time_loop.py",
+        "        ended.append(carried)\n        carried = carried.narrow(module.cell, size)\n",
+        "        carried = carried.narrow(module.cell, size)\n        ended.append(carried)\n",
         (f"{SEQUENCES}::test_packed_input_equals_each_example_alone",),
     ),
     Fault(
         "a segment goes on where an episode begins",
-        "torch_adapters/recurrence.py",
+        "torch_adapters/time_loop.py",
         "sizes[step] != sizes[begin] or starts[step] is not None:",
         "sizes[step] != sizes[begin]:",
         (f"{SEQUENCES}::test_episode_start_in_the_middle_is_two_sequences[lstm]",),
@@ -46,7 +44,7 @@ FAULTS = (
     ),
     Fault(
         "the trace is of the longest example, not of the first",
-        "torch_adapters/recurrence.py",
+        "torch_adapters/time_loop.py",
         "traced = 0 if trace is None else steps.place_of(0)",
         "traced = 0",
         (f"{ADAPTERS}/test_debug.py::test_packed_input_shows_the_first_examples_own_steps",),

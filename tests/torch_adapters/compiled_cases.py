@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pack_sequence
 from memcore import DNCState, MemcoreError, dam, dnc
 from memcore.backends import NUMBA
 from modules import CLOSE, X, batch, build, close, gradients, same
-from torch_adapters import DAM, DNC, SAM, SDNC, detach_state, recurrence
+from torch_adapters import DAM, DNC, SAM, SDNC, detach_state, time_loop
 
 dense = pytest.mark.parametrize("model", [DNC, DAM])
 sparse = pytest.mark.parametrize("model", [SAM, SDNC])
@@ -169,13 +169,13 @@ def test_a_compiled_model_breaks_its_graph_at_the_memory(
     """Where kernels run or the state is edited in place; else it is traced whole."""
     whole = Inside(build(model, backend=backend))
     input, graphs, segments = batch(whole.memory, steps=2), Counted(), []
-    run_segment = recurrence.run_segment
+    run_segment = time_loop.run_segment
 
     def counted(*given: Any) -> Any:
         segments.append(given)
         return run_segment(*given)
 
-    monkeypatch.setattr(recurrence, "run_segment", counted)
+    monkeypatch.setattr(time_loop, "run_segment", counted)
     output, hx = whole(input)
     wanted = [output, *gradients(whole, output), whole(input, hx)[0]]
     of_kernels = len(segments)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
 from modules import CLOSE, X, batch, build, every_model, leaves, same, variants
-from torch_adapters import detach_state, recurrence, select_state
+from torch_adapters import detach_state, select_state, time_loop
 
 
 @variants
@@ -187,7 +187,7 @@ def test_without_gradients_a_long_call_is_cut_and_the_same(
     with torch.no_grad():
         whole = run()
         for most in (1, 3, 4):
-            monkeypatch.setattr(recurrence, "STEPS_WITHOUT_GRADIENT", most)
+            monkeypatch.setattr(time_loop, "STEPS_WITHOUT_GRADIENT", most)
             output, hx = run()
             assert torch.equal(output, whole[0])
             same(hx, whole[1])
