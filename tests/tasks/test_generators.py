@@ -252,7 +252,7 @@ def test_command_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     script, *arguments = command.split()
-    arguments += ["-iterations", "2", "-checkpoint_dir", str(tmp_path)]
+    arguments += ["-iterations", "2", "-test_size", "20", "-checkpoint_dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [str(TASKS / script), *arguments])
     runpy.run_path(sys.argv[0], run_name="__main__")
     assert "by length" in capsys.readouterr().out
