@@ -32,7 +32,7 @@ from memcore.content import (
 from memcore.dam import DAMState
 from memcore.dnc import DNCInterface, DNCState
 from memcore.errors import MemcoreError
-from memcore.index import Index, make_index
+from memcore.index import Index, MaskedIndex, make_index
 from memcore.linkage import directional_weightings, link, precedence, sharpen
 from memcore.numerics import exclusive_cumulative_product, oneplus, safe_norm
 from memcore.options import DNCOptions, SAMOptions
@@ -58,6 +58,7 @@ __all__ = [
     "DNCState",
     "Directional",
     "Index",
+    "MaskedIndex",
     "MemcoreError",
     "Recency",
     "RowMemory",

@@ -108,10 +108,18 @@ def interface_sizes(
     check_size("read_heads", read_heads)
     check_options(options, DNCOptions)
     heads = options.write_heads
-    sizes = (read_heads * word_size, read_heads, heads * word_size, heads)
-    sizes += (heads * word_size, heads * word_size, read_heads, heads, heads)
-    sizes += ((2 * heads + 1) * read_heads,)
-    named = dict(zip(DNCInterface._fields, sizes, strict=False))
+    named = {
+        "read_keys": read_heads * word_size,
+        "read_strengths": read_heads,
+        "write_key": heads * word_size,
+        "write_strength": heads,
+        "erase_vector": heads * word_size,
+        "write_vector": heads * word_size,
+        "free_gates": read_heads,
+        "allocation_gate": heads,
+        "write_gate": heads,
+        "read_modes": (2 * heads + 1) * read_heads,
+    }
     if options.masking:
         named |= {"read_masks": read_heads * word_size, "write_mask": heads * word_size}
     if options.link_sharpness:
@@ -267,13 +275,12 @@ def step(
     """Write to the memory, then read from it: one step of one example.
 
     Graves et al. 2016, Methods; in order: usage from the step before, allocation, write
-    weighting, the write, links, precedence, read weightings on the memory just written. Masks and
-    sharpness are applied where the interface has them, several write heads where the state has.
+    weighting, the write, links, precedence, read weightings on the memory just written.
 
     Args:
         state: as `init_state` or an earlier step gives it; not changed.
         interface: as `parse_interface` gives it.
-        options: those of the interface; of itself a step looks at ``deallocation`` only.
+        options: those of the state and the interface.
 
     Returns:
         ``(read_vectors [R, W], state)``, every field of the state in the range that `DNCState`
@@ -281,11 +288,12 @@ def step(
 
     Raises:
         TypeError: an argument of another type.
-        MemcoreError: a field of the wrong rank, size, dtype or device.
+        MemcoreError: a field of the wrong rank, size, dtype or device; options that are not those
+            of the state and the interface.
     """
     # The arguments are checked once for all that follows.
     check_options(options, DNCOptions)
-    _check_modes(state, interface)
+    _check_options(state, interface, options)
     kept = retention.unchecked(interface.free_gates, state.read_weights)
     write_weights, used = _where_to_write(state, interface, kept)
     several = write_weights.dim() > 1
@@ -312,8 +320,24 @@ def step(
     )
 
 
-def _check_modes(state: DNCState, interface: DNCInterface) -> None:
+def _check_options(state: DNCState, interface: DNCInterface, options: DNCOptions) -> None:
+    """Raise unless state and interface are of these options."""
     heads = state.write_weights.shape[0] if state.write_weights.dim() > 1 else 1
+    masks = isinstance(interface.read_masks, Tensor), isinstance(interface.write_mask, Tensor)
+    if masks[0] != masks[1]:
+        given, missing = ("read_masks", "write_mask") if masks[0] else ("write_mask", "read_masks")
+        raise MemcoreError(f"interface.{missing}: expected a tensor, as {given} is one, got ()")
+    for name, there in (
+        ("write_heads", heads),
+        ("masking", masks[0]),
+        ("link_sharpness", isinstance(interface.sharpness, Tensor)),
+    ):
+        if getattr(options, name) != there:
+            whose = "state" if name == "write_heads" else "interface"
+            raise MemcoreError(
+                f"options: expected {name}={there}, as the {whose} has it, "
+                f"got {name}={getattr(options, name)}"
+            )
     reads, modes = interface.read_modes.shape
     if modes != 2 * heads + 1:
         raise MemcoreError(

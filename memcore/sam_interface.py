@@ -43,9 +43,14 @@ def interface_sizes(
     check_size("word_size", word_size)
     check_size("read_heads", read_heads)
     check_options(options, SAMOptions)
-    sizes = (read_heads * word_size, read_heads, word_size, 1, 1)
-    named = dict(zip(SAMInterface._fields, sizes, strict=False))
-    return {**named, "read_masks": read_heads * word_size} if options.masking else named
+    named = {
+        "read_keys": read_heads * word_size,
+        "read_strengths": read_heads,
+        "write_vector": word_size,
+        "write_gate": 1,
+        "interpolation_gate": 1,
+    }
+    return named | {"read_masks": read_heads * word_size} if options.masking else named
 
 
 def interface_size(word_size: int, read_heads: int, *, options: SAMOptions = PLAIN_SAM) -> int:
@@ -95,11 +100,10 @@ def parse_interface(
             f"read_heads {read_heads}{', masking' if options.masking else ''}, "
             f"got {vector.shape[-1]}"
         )
-    masked = int(options.masking)
+    masked = read_heads * word_size * options.masking
     # Only the last axis is looked at, so that a batch will do as well.
-    keys, strengths, write_vector, gates, *masks = vector.split(
-        [read_heads * word_size, read_heads, word_size, 2, *[read_heads * word_size] * masked],
-        dim=-1,
+    keys, strengths, write_vector, gates, masks = vector.split(
+        [read_heads * word_size, read_heads, word_size, 2, masked], dim=-1
     )
     write_gate, interpolation_gate = gates.sigmoid().unbind(-1)
     return SAMInterface(
@@ -108,5 +112,5 @@ def parse_interface(
         write_vector=write_vector,
         write_gate=write_gate,
         interpolation_gate=interpolation_gate,
-        read_masks=options.masks(masks[0]).unflatten(-1, (read_heads, word_size)) if masks else (),
+        read_masks=options.masks(masks).unflatten(-1, (read_heads, word_size)) if masked else (),
     )

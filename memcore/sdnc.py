@@ -83,7 +83,8 @@ def init_state(
         sparse_reads: K, at most N.
         temporal_reads: K_L, at most N.
         memory: ``[B, N, W]``, what the memory begins with; None: zeros.
-        index: what finds the rows to read; see `make_index`.
+        index: what finds the rows to read; see `make_index`. With masks ``'exact'``, or one that
+            has `search_masked`.
         dtype: float32 or float64.
         device: PyTorch's convention.
 
@@ -141,7 +142,8 @@ def step(state: SDNCState, interface: SDNCInterface) -> tuple[Float[Tensor, "B R
 
     Raises:
         TypeError: ``state`` or ``interface`` of another type.
-        MemcoreError: a field of the wrong shape, dtype or device.
+        MemcoreError: a field of the wrong shape, dtype or device, or masks of which the index knows
+            nothing.
     """
     _check_type(state)
     if not isinstance(interface, SDNCInterface):
@@ -168,7 +170,7 @@ def batched_step(
     Args:
         state: as for `step`; not changed.
         vectors: ``[B, I]``, unbounded, I as `interface_size` gives it.
-        options: of content addressing.
+        options: of content addressing; the interface vectors and what finds rows must fit them.
         backend: as for `memcore.sam.batched_step`.
 
     Returns:

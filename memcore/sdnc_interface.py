@@ -39,8 +39,9 @@ def interface_sizes(
         MemcoreError: a size below 1.
     """
     sizes = sam_interface.interface_sizes(word_size, read_heads, options=options)
-    masks = {name: sizes.pop(name) for name in ("read_masks",) if name in sizes}
-    return {**sizes, "read_modes": 3 * read_heads, **masks}
+    masks = sizes.pop("read_masks", None)
+    modes = {"read_modes": 3 * read_heads}
+    return sizes | modes if masks is None else sizes | modes | {"read_masks": masks}
 
 
 def interface_size(word_size: int, read_heads: int, *, options: SAMOptions = PLAIN_SAM) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memcore.errors import check_tensor
-from memcore.index.mirror import Mirror
+from memcore.index.mirror import Mirror, check_masked
 from memcore.persistent.buffers import array
 from memcore.persistent.recency import Recency
 from memcore.persistent.rows import RowMemory, SparseWrite
@@ -29,7 +29,12 @@ def write(state: Any, interface: Any) -> tuple[RowMemory, Tensor, Tensor]:
 
     Returns:
         The memory, the slots ``[B, J]`` and the weights ``[B, J]``.
+
+    Raises:
+        MemcoreError: masks where the index knows nothing of them. Nothing is changed.
     """
+    if isinstance(interface.read_masks, Tensor):
+        check_masked(state.index.index)
     least = state.recency.least().unsqueeze(1)
     index = torch.cat([state.read_index.flatten(1), least], dim=1)
     weights = sparse_write_weighting.unchecked(

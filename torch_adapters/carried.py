@@ -59,10 +59,9 @@ class Carried(NamedTuple):
 
         ``rows`` are those that the memories begin with, none at all where they are zeros.
         """
-        learned = [{"row": row} for row in rows] or [{}] * len(self.memories)
-        pairs = zip(self.memories, learned, strict=True)
+        pairs = zip(self.memories, rows or [None] * len(self.memories), strict=True)
         return self._replace(
-            memories=[cell.reset(memory, examples, **row) for memory, row in pairs],
+            memories=[cell.reset(memory, examples, row) for memory, row in pairs],
             reads=self.reads.masked_fill(examples[:, None], 0),
         )
 

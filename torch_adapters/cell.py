@@ -107,8 +107,7 @@ class DenseCell(ABC, Generic[State]):
         fields = _fields(state)
         first = next(iter(fields.values()))
         place = {"dtype": first.dtype, "device": first.device}
-        empty = _fields(self.init_state(1, row=row, **place) if row is not None
-                        else self.init_state(1, **place))  # fmt: skip
+        empty = _fields(self.init_state(1, row=row, **place))
         chosen = {
             name: torch.where(examples.view(-1, *[1] * (value.dim() - 1)), empty[name], value)
             for name, value in fields.items()

@@ -54,7 +54,7 @@ class DAM(MemoryRNN):
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
-        masking: as in `DNC`.
+        masking: as in `DNC`, of read keys.
         mask_minimum: as in `DNC`.
         temperature: as in `DNC`.
         nonlinearity: as in `DNC`.

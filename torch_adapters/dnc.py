@@ -64,9 +64,12 @@ class DNC(MemoryRNN):
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
-        write_heads: H.
-        masking: each key brings a mask and is compared with slots as far as that shows them.
-        mask_minimum: in [0, 1), what a mask shows at the least.
+        write_heads: how many heads write at each step, one after the other. As in
+            google-deepmind/dnc.
+        masking: each key, of reading and of writing, brings a mask and is compared with slots as
+            far as that shows them. Csordás & Schmidhuber 2019 (arXiv 1904.10278), as
+            ``deallocation`` and ``link_sharpness``.
+        mask_minimum: in [0, 1), what a mask shows at the least; above 0 with ``masking`` only.
         deallocation: what the free gates release is faded.
         link_sharpness: where links lead is concentrated as the controller says.
         temperature: above 0: the strengths of keys are multiplied by it.
@@ -75,7 +78,9 @@ class DNC(MemoryRNN):
         independent_linears: one linear map for each part of the interface, with parameters by
             name, rather than one for all.
         share_memory: one memory for all layers rather than one each.
-        learned_memory: what each row of an empty memory holds is a parameter.
+        learned_memory: what every row of an empty memory holds is a parameter, ``memory_rows``
+            [memories, W], at first uniform in ±1/√W. A call that is given a memory in ``hx`` does
+            not use it.
         debug: return the debug dictionary as a third value.
         clip: the controller's output is clamped to ±clip; 0: not at all.
         output_size: Y, the width of the output; None: ``input_size``.

@@ -53,8 +53,8 @@ class Door:
         count = 1 if self.shared_memory else self.num_layers
         place = {"dtype": self.memory_dtype, "device": self.device}
         try:
-            learned: list[dict[str, Any]] = [{"row": row} for row in self.rows] or [{}] * count
-            return [self.cell.init_state(self.batch_size, **place, **row) for row in learned]
+            rows = self.rows or [None] * count
+            return [self.cell.init_state(self.batch_size, row=row, **place) for row in rows]
         except MemcoreError as error:
             # A module calls them by another name.
             raise MemcoreError(re.sub("^slots:", "nr_cells:", str(error))) from error

@@ -106,7 +106,9 @@ class MemoryRNN(nn.Module):
         """The memory and the switches, for ``print(module)``."""
         return (
             f"{self.cell}, batch_first={self.batch_first}, share_memory={self.shared_memory}, "
-            f"clip={self.clip:g}, backend={self.backend!r}"
+            f"learned_memory={self.memory_rows is not None}, "
+            f"bypass_dropout={self.bypass_dropout:g}, clip={self.clip:g}, "
+            f"backend={self.backend!r}"
         )
 
     def forward(
@@ -225,8 +227,8 @@ class MemoryRNN(nn.Module):
     def resize(self, nr_cells: int, *, temperature: float | None = None) -> None:
         """Give the memory another number of slots; no parameter depends on it.
 
-        States of before no longer fit. A look-up by content spreads over more slots then; a
-        temperature above 1 keeps it as sharp as it was.
+        States of before no longer fit. A look-up by content spreads over more slots then, which a
+        temperature above 1 makes up for.
 
         Args:
             nr_cells: N.
@@ -234,10 +236,17 @@ class MemoryRNN(nn.Module):
 
         Raises:
             TypeError: an argument of the wrong type.
-            MemcoreError: an argument out of its range.
+            MemcoreError: an argument out of its range, or another size than that of the index
+                which the module was given. Nothing is changed.
         """
         cell: Any = self.cell
         options = cell.options
+        index = getattr(cell, "index", "")
+        if not isinstance(index, str) and nr_cells != cell.nr_cells:
+            raise MemcoreError(
+                f"nr_cells: expected {cell.nr_cells}, for which the {type(index).__name__} was "
+                f"made that the module was given as index, got {nr_cells}"
+            )
         if temperature is not None:
             options = replace(options, temperature=temperature)
         self.cell = replace(cell, nr_cells=nr_cells, options=options)
@@ -289,10 +298,11 @@ class MemoryRNN(nn.Module):
                     "nothing of what is edited in place; DNC and DAM can be exported"
                 )
         if self.reverse is not None:
-            if is_transformed() or torch.compiler.is_exporting():
+            if is_transformed() or torch.compiler.is_compiling():
                 raise MemcoreError(
-                    "bidirectional: expected False under torch.func transforms and torch.export, "
-                    "got True; torch's own RNN, which reads from the end, takes part in neither"
+                    "bidirectional: expected False under torch.func transforms, torch.export and "
+                    "torch.compile with fullgraph=True, got True; torch's own RNN, which reads "
+                    "from the end, takes part in none"
                 )
             for name, value in (("hx", hx), ("episode_start", episode_start)):
                 if value is not None:
@@ -364,7 +374,7 @@ class MemoryRNN(nn.Module):
         return output.squeeze(time_axis), *rest
 
     def first_rows(self) -> tuple[Tensor, ...]:
-        """Of each memory the row that it begins with, if that is learned, in the memory's dtype."""
+        """Of each memory the row ``[W]`` that it begins with, in the memory's dtype, if learned."""
         rows = self.memory_rows
         return (
             ()

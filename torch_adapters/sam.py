@@ -109,7 +109,8 @@ class SAM(MemoryRNN):
         sparse_reads: K, the slots that a head reads; at most ``nr_cells``.
         index: what finds the rows to read: a name that `memcore.make_index` knows, or an object
             that keeps the protocol `memcore.Index`, of which each state gets an empty one.
-        masking: as in `DNC`; what finds the rows must know of masks, as exact search does.
+        masking: as in `DNC`, of read keys; what finds the rows must know of masks, as exact
+            search does.
         mask_minimum: as in `DNC`.
         temperature: as in `DNC`.
         nonlinearity: as in `DNC`.

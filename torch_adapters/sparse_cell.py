@@ -38,17 +38,15 @@ class SparseCell(ABC, Generic[State]):
                     f"{name}: expected at most nr_cells = {self.nr_cells}, "
                     f"got {getattr(self, name)}"
                 )
-        if isinstance(self.index, str):
-            knows = self.index in ("auto", "exact")
-        else:
-            knows = isinstance(self.index, MaskedIndex)
-        if self.options.masking and not knows:
-            shown = repr(self.index) if isinstance(self.index, str) else "one without"
-            raise MemcoreError(
-                "index: expected 'exact' or one that has search_masked where masking is on, "
-                f"got {shown}"
-            )
         check_choice("index", self.index)
+        named = isinstance(self.index, str)
+        knows = self.index in ("auto", "exact") if named else isinstance(self.index, MaskedIndex)
+        if self.options.masking and not knows:
+            shown = repr(self.index) if named else f"{type(self.index).__name__}, which has none"
+            raise MemcoreError(
+                "index: expected 'auto', 'exact' or one that has search_masked where masking is "
+                f"on, got {shown}"
+            )
 
     @property
     def finder(self) -> str | Index:

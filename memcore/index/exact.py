@@ -130,8 +130,8 @@ class AllRowsIndex:
     ) -> Int[Tensor, "b R k"]:
         """As `search`, by the cosine of what masks show of keys and of rows of length 1.
 
-        Of rows of which a mask shows less than a thousandth of the squared length, the order is
-        that of rounding in float32.
+        In float32 rows of which a mask shows less than 1e-5 of the squared length count as less
+        similar than they are.
         """
         check_search(self._shape, self._rows.dtype, self._rows.device, keys, k, examples)
         check_masks(keys, masks)
@@ -141,7 +141,8 @@ class AllRowsIndex:
             scaled = keys * squares * (RESOLUTION / safe_norm(keys * masks))
             # See `memcore.index.unwritten.shown`.
             lengths = 1 + torch.bmm(squares - 1, rows.square().mT)
-            cosines = torch.bmm(scaled, rows.mT).div_(lengths.clamp_(min=HIDDEN).sqrt_())
+            lengths.clamp_(min=HIDDEN[rows.itemsize]).sqrt_()
+            cosines = torch.bmm(scaled, rows.mT).div_(lengths)
             return self._best(cosines, k)
 
     def _best(self, cosines: Tensor, k: int) -> Tensor:
@@ -248,8 +249,8 @@ class WrittenRowsIndex:
     ) -> Int[Tensor, "b R k"]:
         """As `search`, by the cosine of what masks show of keys and of rows of length 1.
 
-        Of rows of which a mask shows less than a thousandth of the squared length, the order is
-        that of rounding in float32.
+        In float32 rows of which a mask shows less than 1e-5 of the squared length count as less
+        similar than they are.
         """
         check_search(self._shape, self._dtype, CPU, keys, k, examples)
         check_masks(keys, masks)

@@ -34,7 +34,9 @@ RESOLUTION = 10_000  # cosines are ranked in steps of 1e-4
 SLOT_BITS = 40
 SLOT_MASK = 2**SLOT_BITS - 1
 NOTHING = -(2**62)
-HIDDEN = 1e-12  # the squared length, at the least, of what a mask shows of a row of length 1
+# By the size of a number: the squared length, at the least, of what a mask shows of a row of length
+# 1. It is a difference from 1, and below this its rounding would tell.
+HIDDEN = {4: 1e-5, 8: 1e-12}
 # Multiplications of one example: in a piece, and from where on torch's threads pay.
 PIECE = 2**17
 BY_TORCH = 2**24
@@ -189,7 +191,7 @@ def shown(products: np.ndarray | float, hidden: np.ndarray) -> np.ndarray:
             that a masked row of that length would get.
     """
     with np.errstate(invalid="ignore"):
-        return products / np.sqrt(np.maximum(1 + hidden, HIDDEN))
+        return products / np.sqrt(np.maximum(1 + hidden, HIDDEN[hidden.itemsize]))
 
 
 def inner(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:

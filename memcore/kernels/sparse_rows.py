@@ -25,7 +25,7 @@ __all__ = ["Rows", "Table", "begin_free", "dot", "fetch", "search", "touch", "wr
 CHUNK = 64  # rows that are compared at once
 RESOLUTION = 10_000.0  # that of memcore.index
 SLOT_BITS = 40
-HIDDEN = 1e-12  # as there, of what masks show
+HIDDEN_SINGLE, HIDDEN_DOUBLE = 1e-5, 1e-12  # as there, of what masks show
 
 
 class Rows(NamedTuple):
@@ -190,9 +190,10 @@ def _bound(best, first, count, reads):
 
 
 @inlined
-def _length(hidden):
+def _length(hidden, itemsize):
     """That of what a mask shows of a row of length 1, whose square is less by so much."""
-    return math.sqrt(HIDDEN if 1 + hidden < HIDDEN else 1 + hidden)
+    least = HIDDEN_SINGLE if itemsize == 4 else HIDDEN_DOUBLE
+    return math.sqrt(least if 1 + hidden < least else 1 + hidden)
 
 
 @kernel
@@ -207,7 +208,7 @@ def _shown(table: Table, first, count, less, squares, hidden, scores, heads, pad
     )
     for head in range(heads):
         for at in range(head * CHUNK, head * CHUNK + count):
-            scores[at] /= _length(hidden[at])
+            scores[at] /= _length(hidden[at], hidden.itemsize)
 
 
 @kernel
@@ -240,7 +241,7 @@ def search(table: Table, keys, masks, heads, padded, reads, found):
                 shrunk = 0.0
                 for j in range(padded):
                     shrunk += less[row + j] * table.initial[j] * table.initial[j]
-                cosine /= _length(shrunk)
+                cosine /= _length(shrunk, keys.itemsize)
             own = _rank(cosine)
         for at in range(table.counts[FREE]):
             code = (-own << SLOT_BITS) + table.free[at]

@@ -68,7 +68,8 @@ class SavableRows(RowViews):
         fits = fits and row.shape in (shape[2:], (shape[0], shape[2]))
         if not fits or values.shape != (len(rows), shape[2]):
             raise MemcoreError(
-                f"saved: expected row [W], written [n] and values [n, W] for shape {list(shape)}, "
+                f"saved: expected row [W] or [B, W], written [n] and values [n, W] for shape "
+                f"{list(shape)}, "
                 f"got {list(row.shape)}, {list(rows.shape)} and {list(values.shape)}"
             )
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < shape[0] * shape[1]:

@@ -299,7 +299,9 @@ class RowMemory(SavableRows):
     def refilled(self, examples: Tensor, row: Float[Tensor, "W"]) -> RowMemory:
         """The memory with those examples begun anew, as `filled` has them; this stays what it is.
 
-        O(rows written) where the memory began as equal rows.
+        Where the memory began as equal rows it looks at the rows ever written, and changes those
+        written since these examples began. Backward it goes over all rows that the pass has read
+        or written.
 
         Args:
             examples: bool ``[B]``.
@@ -321,7 +323,8 @@ class RowMemory(SavableRows):
     def _refilled(self, examples: Tensor, row: Tensor) -> RowMemory:
         """`refilled` where marks say which rows were written."""
         view = self._viewed(examples)
-        rows = (view.written() + view._offsets).flatten()
+        ever = (view.written() + view._offsets).flatten()
+        rows = ever[self._version.look(lambda buffers: buffers[1].index_select(0, ever))]
 
         def change(buffers: Buffers, lost: Buffers) -> None:
             buffers[1].index_fill_(0, rows, False)

@@ -255,8 +255,9 @@ class _Node:
         except BaseException:
             put(store.buffers, rows, lost)
             raise
+        # An interrupt comes where a function begins, or one of torch's ends: no call in between.
         newer.store, newer.newer, newer.rows, newer.lost = None, self, rows, lost
-        self.keep(store)
+        self.store, self.newer, self.rows, self.lost = store, None, None, ()
         store.superseded(newer)
 
     def copy_out(self) -> None:

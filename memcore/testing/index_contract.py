@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memcore.index import Index
+from memcore.index import Index, MaskedIndex
 from memcore.numerics import safe_norm
 from memcore.persistent.rows import RowMemory, SparseWrite
 
@@ -35,8 +35,8 @@ def check_index(
     Slots are distinct, in range and best first, also where fewer rows were written than are asked
     for; updates replace rows, zeros delete them; `reset` forgets, of some examples too; examples
     are independent, in any order; `empty` gives one that knows nothing; keys that are not numbers
-    do no harm; the same calls give the same slots; and of the best rows enough are found. It takes
-    some seconds.
+    do no harm; the same calls give the same slots; and of the best rows enough are found. Of a
+    `memcore.MaskedIndex` also that masks hide what they should. It takes some seconds.
 
     Args:
         make: called with the keyword arguments ``batch_size``, ``slots``, ``word_size``, ``dtype``
@@ -68,14 +68,28 @@ def check_index(
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, WIDTH, generator=generator, dtype=torch.float64).to(**given)
 
-    for check in (_few_rows, _updates, _resets, _initial_row, _parts, _copies, _bad_keys):
+    for check in (_few_rows, _updates, _resets, _initial_row, _parts, _copies, _masks, _bad_keys):
         check(made, noise)
     _check_many(made, noise, generator, recall)
 
 
-def _search(index: Index, rows: Tensor, keys: Tensor, k: int, what: str, **more: Any) -> Tensor:
+def _search(
+    index: Any,
+    rows: Tensor,
+    keys: Tensor,
+    k: int,
+    what: str,
+    masks: Tensor | None = None,
+    **more: Any,
+) -> Tensor:
     """The slots found, after looking whether they are some at all, and in order."""
-    found = index.search(keys, k, **more)
+
+    def search() -> Any:
+        if masks is None:
+            return index.search(keys, k, **more)
+        return index.search_masked(keys, masks, k, **more)
+
+    found = search()
     shape = (*keys.shape[:2], k)
     assert isinstance(found, Tensor), f"{what}: expected a tensor, got {type(found).__name__}"
     assert found.shape == shape, f"{what}: expected shape {shape}, got {tuple(found.shape)}"
@@ -85,20 +99,23 @@ def _search(index: Index, rows: Tensor, keys: Tensor, k: int, what: str, **more:
     assert bool(((found >= 0) & (found < slots)).all()), f"{what}: a slot is not in [0, {slots})"
     distinct = (found.sort(-1).values.diff(dim=-1) > 0).all()
     assert bool(distinct), f"{what}: a slot was found twice for one key"
-    own = _cosines(rows, keys).gather(2, found)
+    own = _cosines(rows, keys, masks).gather(2, found)
     assert bool((own.diff(dim=-1) < CLOSE).all()), f"{what}: slots are not best first"
-    again = index.search(keys, k, **more)
+    again = search()
     assert torch.equal(found, again), f"{what}: the same search gave other slots"
     return found
 
 
-def _cosines(rows: Tensor, keys: Tensor) -> Tensor:
-    return torch.bmm(keys / safe_norm(keys), (rows / safe_norm(rows)).mT).nan_to_num(-1)
+def _cosines(rows: Tensor, keys: Tensor, masks: Tensor | None = None) -> Tensor:
+    if masks is None:
+        return torch.bmm(keys / safe_norm(keys), (rows / safe_norm(rows)).mT).nan_to_num(-1)
+    shown, own = rows[:, None] * masks[:, :, None], keys * masks
+    return torch.einsum("brnw,brw->brn", shown / safe_norm(shown), own / safe_norm(own))
 
 
-def _recall(rows: Tensor, keys: Tensor, found: Tensor) -> float:
+def _recall(rows: Tensor, keys: Tensor, found: Tensor, masks: Tensor | None = None) -> float:
     """The share of slots found that are as good as the k best."""
-    cosines, k = _cosines(rows, keys), found.shape[2]
+    cosines, k = _cosines(rows, keys, masks), found.shape[2]
     worst = cosines.topk(k).values[..., -1:]
     return float((cosines.gather(2, found) > worst - CLOSE).double().mean())
 
@@ -106,7 +123,8 @@ def _recall(rows: Tensor, keys: Tensor, found: Tensor) -> float:
 def _all_best(index: Index, rows: Tensor, keys: Tensor, k: int, what: str, **more: Any) -> None:
     """Few rows, so there is no excuse."""
     found = _search(index, rows, keys, k, what, **more)
-    assert _recall(rows, keys, found) == 1, f"{what}: better rows were not found"
+    share = _recall(rows, keys, found, more.get("masks"))
+    assert share == 1, f"{what}: better rows were not found"
 
 
 def _put(index: Index, rows: Tensor, slots: Tensor, values: Tensor) -> None:
@@ -202,6 +220,36 @@ def _copies(made: Callable[..., Index], noise: Callable[..., Tensor]) -> None:
     _put(other, zeros, torch.tensor([[1, 2]] * 3, device=rows.device), noise(3, 2))
     _all_best(other, zeros, keys, 5, "empty(3), updated")
     _all_best(index, rows, keys[:2], 5, "what empty was called on")
+
+
+def _masks(made: Callable[..., Index], noise: Callable[..., Tensor]) -> None:
+    index, row = made(3, 40), noise(1)[0]
+    if not isinstance(index, MaskedIndex):
+        return
+    memory = RowMemory.filled(row, 3, 40)
+    index.reset(memory)
+    rows = memory.to_tensor()
+    _put(index, rows, torch.arange(0, 30, 3, device=rows.device).expand(3, 10), noise(3, 10))
+    some = torch.tensor([2, 0], device=rows.device)
+    keys, masks = noise(3, 2), noise(3, 2).sigmoid()
+    masks[:, 1, ::2] = 0
+    for k in (1, 5, 40):
+        _all_best(index, rows, keys, k, f"masked, k = {k}", masks=masks)
+        told = {"masks": masks[some], "examples": some}
+        _all_best(index, rows[some], keys[some], k, f"examples 2 and 0 masked, k = {k}", **told)
+    # Rows of which a mask shows next to nothing, beside one that it shows.
+    masks = masks * 0
+    masks[..., 0] = 1
+    slots = torch.arange(10, device=rows.device).expand(3, 10)
+    values = noise(3, 10)
+    values[..., 0] *= 1e-4
+    values[:, 7, 0] = 1
+    keys = keys * 0
+    keys[..., 0] = 1
+    _put(index, rows, torch.arange(40, device=rows.device).expand(3, 40), rows * 0)
+    _put(index, rows, slots, values)
+    found = index.search_masked(keys, masks, 1)
+    assert bool((found == 7).all()), "a row that a mask hides came before one that it shows"
 
 
 def _bad_keys(made: Callable[..., Index], noise: Callable[..., Tensor]) -> None:

@@ -13,6 +13,21 @@ LARGEST = f"{PERSISTENT}/test_links.py::test_the_largest_are_kept"
 
 FAULTS = (
     Fault(
+        "a version takes the buffers over in two halves, between which an interrupt may come",
+        "memcore/persistent/versions.py",
+        "        self.store, self.newer, self.rows, self.lost = store, None, None, ()\n"
+        "        store.superseded(newer)\n",
+        "        self.keep(store)\n        store.superseded(newer)\n",
+        (f"{PERSISTENT}/test_versions.py::test_an_interrupt_where_any_function_begins",),
+    ),
+    Fault(
+        "to begin anew changes all rows ever written",
+        "memcore/persistent/rows.py",
+        "rows = ever[self._version.look(lambda buffers: buffers[1].index_select(0, ever))]",
+        "rows = ever",
+        ("tests/memcore/test_scale.py::test_to_begin_anew_again_changes_what_was_written_since",),
+    ),
+    Fault(
         "what became of another memory is widened by this one",
         "memcore/sparse_checks.py",
         "if before._version.origin is not value._version.origin:",

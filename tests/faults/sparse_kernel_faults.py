@@ -12,6 +12,16 @@ CONTRACT = "tests/torch_adapters/test_sparse_contract.py"
 
 FAULTS = (
     Fault(
+        "what a mask shows of a row in float32 may be rounding",
+        "memcore/kernels/sparse_rows.py",
+        "HIDDEN_SINGLE, HIDDEN_DOUBLE = 1e-5, 1e-12",
+        "HIDDEN_SINGLE, HIDDEN_DOUBLE = 1e-12, 1e-12",
+        (
+            "tests/memcore/test_options.py::test_rows_that_a_mask_hides_come_after_those_that_it_shows",
+        ),
+        needs="numba",
+    ),
+    Fault(
         "to kernels all examples' rows began as the first one's",
         "memcore/kernels/sparse_memories.py",
         "            example * words if marked else 0, words,\n",
@@ -22,7 +32,7 @@ FAULTS = (
     Fault(
         "in search masks show rows whole in their lengths",
         "memcore/kernels/sparse_rows.py",
-        "            scores[at] /= _length(hidden[at])\n",
+        "            scores[at] /= _length(hidden[at], hidden.itemsize)\n",
         "            scores[at] /= 1\n",
         (f"{AGREE}[15]", f"{AGREE}[16]"),
         needs="numba",

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import memcore
-from memcore import DNCOptions, MemcoreError, SAMOptions, dam, dnc, sam, sdnc
+from memcore import DNCOptions, MemcoreError, RowMemory, SAMOptions, dam, dnc, sam, sdnc
+from memcore.backends import NUMBA
 from memcore.testing import complex_step_derivative, oracle
 
 GOLDEN = json.loads(
@@ -319,6 +320,64 @@ def test_options_of_another_model() -> None:
         dnc.interface_size(3, 2, options=wrong)
 
 
+@pytest.mark.parametrize(
+    "own",
+    [{"masking": True}, {"link_sharpness": True}, {"write_heads": 2}],
+    ids=lambda own: next(iter(own)),
+)
+def test_a_step_with_other_options_than_its_arguments(own: dict[str, Any]) -> None:
+    """Deallocation, of which neither state nor interface knows, would be left out unseen."""
+    options, (name, value) = DNCOptions(deallocation=True, **own), next(iter(own.items()))
+    state = dnc.init_state(4, 3, 2, options=options)
+    vector = torch.zeros(dnc.interface_size(3, 2, options=options))
+    interface = dnc.parse_interface(vector, 3, 2, options=options)
+    dnc.step(state, interface, options=options)
+    plain = getattr(DNCOptions(), name)
+    message = rf"^options: expected {name}={value}, as the \w+ has it, got {name}={plain}"
+    with pytest.raises(MemcoreError, match=message):
+        dnc.step(state, interface)
+    plain_state = dnc.init_state(4, 3, 2)
+    plain_interface = dnc.parse_interface(torch.zeros(dnc.interface_size(3, 2)), 3, 2)
+    message = rf"^options: expected {name}={plain}, as the \w+ has it, got {name}={value}"
+    with pytest.raises(MemcoreError, match=message):
+        dnc.step(plain_state, plain_interface, options=options)
+    if name == "masking":
+        message = r"^interface.write_mask: expected a tensor, as read_masks is one, got \(\)"
+        with pytest.raises(MemcoreError, match=message):
+            dnc.step(state, interface._replace(write_mask=()), options=options)
+
+
+@pytest.mark.parametrize("backend", ["reference", *(["numba"] if NUMBA else [])])
+def test_rows_that_a_mask_hides_come_after_those_that_it_shows(backend: str) -> None:
+    """In float32 what a mask shows of them is rounding."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(8, 20, 16, generator=generator)
+    values[..., 0] *= 1e-4
+    values[:, 7, 0] = 1
+    options = SAMOptions(masking=True)
+    state = sam.init_state(8, 20, 16, 1, 1, memory=RowMemory.from_tensor(values), index="exact")
+    interface = torch.zeros(8, sam.interface_size(16, 1, options=options))
+    interface[:, 0] = 1  # the key
+    interface[:, 33] = -100  # the write gate
+    interface[:, -16], interface[:, -15:] = 100, -100  # the mask
+    _, after = sam.batched_step(state, interface, options=options, backend=backend)
+    assert after.read_index.flatten().tolist() == [7] * 8
+
+
+def test_masks_where_the_index_has_none() -> None:
+    """Refused before anything is written."""
+    state = sam.init_state(2, 8, 4, 1, 2)
+    options = SAMOptions(masking=True)
+    vectors = torch.randn(2, sam.interface_size(4, 1, options=options))
+    for backend in ("auto", "reference"):
+        with pytest.raises(MemcoreError, match="index: expected one that searches with masks"):
+            sam.batched_step(state, vectors, options=options, backend=backend)
+    assert not state.memory.written().numel()
+    known = sam.init_state(2, 8, 4, 1, 2, index="exact")
+    reads, _ = sam.batched_step(known, vectors, options=options)
+    assert reads.isfinite().all()
+
+
 def test_an_interface_for_other_options() -> None:
     own, two = DNCOptions(masking=True), DNCOptions(write_heads=2)
     with pytest.raises(MemcoreError, match="read_heads 2, masking, got 28"):
@@ -331,4 +390,4 @@ def test_an_interface_for_other_options() -> None:
         torch.zeros(dnc.interface_size(3, 2, options=two)), 3, 2, options=two
     )
     with pytest.raises(MemcoreError, match="interface.read_modes: expected shape"):
-        dnc.step(state, several._replace(read_modes=torch.ones(2, 3) / 3))
+        dnc.step(state, several._replace(read_modes=torch.ones(2, 3) / 3), options=two)

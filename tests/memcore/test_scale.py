@@ -347,6 +347,20 @@ def test_to_begin_anew_costs_the_rows_written(value: float) -> None:
     torch.testing.assert_close(anew.grad, torch.full((WIDTH,), float(found.shape[1])))
 
 
+def test_to_begin_anew_again_changes_what_was_written_since(moved: list[int]) -> None:
+    """And not what was written before it began anew the last time."""
+    memory = RowMemory.filled(torch.ones(WIDTH), 1, 2**16)
+    everyone = torch.tensor([True])
+    for step in range(20):
+        memory = memory.write(write(2**16, step, count=100)).refilled(everyone, torch.ones(WIDTH))
+    old = memory.write(write(2**16, 20, count=100))
+    anew = old.refilled(everyone, torch.ones(WIDTH))
+    moved.clear()
+    assert old.read(write(2**16, 20, count=100).index).ne(1).any()
+    assert not anew.to_tensor().ne(1).any()
+    assert sum(moved) <= 4 * 110, moved
+
+
 def test_the_log_of_edited_rows_stays_in_proportion_to_them() -> None:
     memory = RowMemory.filled(torch.zeros(WIDTH), 1, 2**20)
     same = write(2**20, 0, count=1000)

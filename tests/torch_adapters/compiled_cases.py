@@ -205,6 +205,24 @@ def test_a_compiled_model_without_breaks() -> None:
         compiled(batch(whole.memory))
 
 
+@pytest.mark.parametrize("model", [DNC, DAM, SDNC])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_a_compiled_bidirectional_model_breaks_its_graph(model: Any, backend: str) -> None:
+    whole = Inside(build(model, backend=backend, bidirectional=True))
+    input = batch(whole.memory)
+    output, _ = whole(input)
+    compiled = torch.compile(whole, backend="eager")(input)[0]
+    close([compiled, *gradients(whole, compiled)], [output, *gradients(whole, output)])
+
+
+def test_a_bidirectional_model_is_refused_whole() -> None:
+    module = build(DNC, backend="reference", bidirectional=True)
+    with pytest.raises(Unsupported, match="bidirectional: expected False under"):
+        torch.compile(module, fullgraph=True, backend="eager")(batch(module))
+    with pytest.raises(Exception, match="bidirectional: expected False under"):
+        torch.export.export(module, (batch(module),))
+
+
 @dense
 def test_compiled_by_inductor(model: Any) -> None:
     module = build(model, backend="reference")

@@ -27,6 +27,7 @@ from torch_adapters import (
 )
 
 sparse = pytest.mark.parametrize("model", [SAM, SDNC])
+DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 BOTH = [
     "reference",
     pytest.param("numba", marks=pytest.mark.skipif(not NUMBA, reason="needs numba")),
@@ -52,7 +53,12 @@ def test_what_a_module_is_made_of() -> None:
         (SAM, {"write_heads": 2}, TypeError, "write_heads"),
         (DAM, {"deallocation": True}, TypeError, "deallocation"),
         (SDNC, {"link_sharpness": True}, TypeError, "link_sharpness"),
-        (SAM, {"masking": True, "index": "faiss"}, MemcoreError, "index: expected 'exact' or one"),
+        (
+            SAM,
+            {"masking": True, "index": "faiss"},
+            MemcoreError,
+            "index: expected 'auto', 'exact' or one",
+        ),
         (
             DNC,
             {"bypass_dropout": 1},
@@ -137,6 +143,12 @@ def test_layer_norm_is_on_the_whole_interface_vector(model: Any) -> None:
         assert module.backend_of(batch(module)).reason == reason
     module.interfaces[0].norm = None
     assert module.backend_of(batch(module)).name == "numba"
+    two = build(model, layer_norm=True, num_layers=2)
+    two.interfaces[1].norm = None
+    assert two.backend_of(batch(two)).reason == "interfaces[1].norm is missing"
+    two = build(model, num_layers=2)
+    two.interfaces[1].norm = nn.LayerNorm(size, dtype=torch.float64)
+    assert two.backend_of(batch(two)).reason == "interfaces[1].norm is new"
 
 
 @every_model
@@ -333,6 +345,32 @@ def test_resized(model: Any, backend: str) -> None:
     with pytest.raises(MemcoreError, match="nr_cells: expected an int of at least 1, got 0"):
         module.resize(0)
     assert module.cell.nr_cells == 9
+
+
+@sparse
+def test_the_index_of_a_resized_memory(model: Any) -> None:
+    """One that the module was given is for so many slots."""
+    module = build(model, index=make_index("exact", batch_size=3, slots=5, word_size=4, **DOUBLE))
+    message = "^nr_cells: expected 5, for which the WrittenRowsIndex was made .*, got 9"
+    with pytest.raises(MemcoreError, match=message):
+        module.resize(9)
+    assert module.cell.nr_cells == 5
+    module.resize(5, temperature=2)
+    module(batch(module))
+
+
+@sparse
+@pytest.mark.parametrize(
+    ("index", "kind", "message"),
+    [
+        (3, TypeError, "^index: expected"),
+        ("nope", MemcoreError, "^index: expected one of"),
+        ("faiss", MemcoreError, "^index: expected 'auto', 'exact' or one .*, got 'faiss'"),
+    ],
+)
+def test_what_finds_rows_with_masks(model: Any, index: Any, kind: Any, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        build(model, index=index, masking=True)
 
 
 @pytest.mark.parametrize("model", [DNC, DAM])

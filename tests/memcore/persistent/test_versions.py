@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,6 +35,54 @@ def all_to(rows: list[int], value: int) -> Any:
         edited += [set_to(rows, value, own) for own in buffers]
 
     return change
+
+
+@pytest.fixture
+def _patience() -> Iterator[None]:
+    """What goes round for ever is stopped."""
+    if not hasattr(signal, "SIGALRM"):
+        pytest.skip("no alarms here")
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("_patience")
+@pytest.mark.parametrize("oldest", [True, False])
+def test_an_interrupt_where_any_function_begins(oldest: bool) -> None:
+    """That is where Python looks for them: all versions stay what they are."""
+    which = 0
+    for which in itertools.count():
+        held, seen = [Version((torch.zeros(3), torch.zeros(3)))], 0
+        for value in (1, 2, 3):
+            (newer,) = edit_together(held[-1:], all_to([0, value - 1], value))
+            held.append(newer)
+
+        def interrupt(frame: Any, event: str, _: Any, which: int = which) -> None:
+            nonlocal seen
+            seen += "persistent" in frame.f_code.co_filename
+            if seen > which:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+        sys.settrace(interrupt)
+        try:
+            content(held[0 if oldest else 2])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        for _ in range(2):
+            assert [content(one) for one in held] == [[0, 0, 0], [1, 0, 0], [2, 2, 0], [3, 2, 3]]
+        if seen <= which:
+            break
+    assert which > 5
 
 
 def test_all_are_edited_and_the_old_stay() -> None:
