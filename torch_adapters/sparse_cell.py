@@ -17,6 +17,8 @@ __all__ = ["SparseCell"]
 
 State = TypeVar("State", bound=Any)
 
+WITHOUT_MASKS = ("faiss", "flann")  # what finds rows by whole keys only
+
 
 class SparseCell(ABC, Generic[State]):
     """A cell whose state is one of those that `memcore.sparse_state` handles."""
@@ -38,15 +40,15 @@ class SparseCell(ABC, Generic[State]):
                     f"{name}: expected at most nr_cells = {self.nr_cells}, "
                     f"got {getattr(self, name)}"
                 )
-        check_choice("index", self.index)
         named = isinstance(self.index, str)
-        knows = self.index in ("auto", "exact") if named else isinstance(self.index, MaskedIndex)
-        if self.options.masking and not knows:
+        without = self.index in WITHOUT_MASKS if named else not isinstance(self.index, MaskedIndex)
+        if self.options.masking and without and isinstance(self.index, str | Index):
             shown = repr(self.index) if named else f"{type(self.index).__name__}, which has none"
             raise MemcoreError(
                 "index: expected 'auto', 'exact' or one that has search_masked where masking is "
                 f"on, got {shown}"
             )
+        check_choice("index", self.index)
 
     @property
     def finder(self) -> str | Index:
