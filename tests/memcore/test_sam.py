@@ -21,6 +21,7 @@ from memcore.testing import (
     complex_step_derivative,
     sam_oracle,
 )
+from rollouts import of_rollouts
 
 STEPS = 7
 # slots, word size, read heads, sparse reads
@@ -135,6 +136,7 @@ def test_any_index_gives_the_same(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@of_rollouts
 @given(st.integers(0, 2**32), st.sampled_from(SIZES), st.sampled_from([0.1, 3.0, 50.0]))
 def test_invariants(seed: int, shape: tuple[int, ...], scale: float) -> None:
     state = begin(shape, 2)

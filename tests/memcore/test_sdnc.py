@@ -21,6 +21,7 @@ from memcore.testing import (
     complex_step_derivative,
     sdnc_oracle,
 )
+from rollouts import of_rollouts
 
 STEPS = 7
 # slots, word size, read heads, sparse reads, temporal reads
@@ -146,6 +147,7 @@ def test_with_all_slots_the_links_are_the_dense_dncs() -> None:
             np.testing.assert_allclose(spread(at, own, slots)[0], expected, rtol=0, atol=1e-12)
 
 
+@of_rollouts
 @given(st.integers(0, 2**32), st.sampled_from(SIZES), st.sampled_from([0.1, 3.0, 50.0]))
 def test_invariants(seed: int, shape: tuple[int, ...], scale: float) -> None:
     state = begin(shape, 2)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memcore import RowMemory, SparseWrite, sam, sdnc
 from memcore.backends import numba_is_missing
+from rollouts import of_rollouts
 
 BATCH, SLOTS, WIDTH, HEADS, READS = 2, 4, 2, 2, 2
 
@@ -176,3 +177,4 @@ class RowMachine(RuleBasedStateMachine):
 
 
 TestRowMachine = RowMachine.TestCase
+TestRowMachine.settings = of_rollouts

@@ -16,7 +16,9 @@ from memcore import MemcoreError, RowMemory, SparseWrite
 from row_programs import CLOSE, SHAPE, SLOTS, Program, dense_write, some_write, zeros
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize(
+    "seed", [*range(40), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(40, 400))]
+)
 def test_a_program_equals_plain_tensors(seed: int) -> None:
     """Values of every read and every version held, then gradients of them all."""
     program = Program(seed)
