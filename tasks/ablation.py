@@ -200,14 +200,15 @@ def _draw(path: Path, found: dict[Key, Outcome]) -> None:
                 right.plot(max(own.scores[line.lengths[-1]][0], 1e-4), place, **style)
         left.set_yticks(range(len(rows)), rows)
         left.set_ylim(len(rows) - 0.5, -0.5)
-        left.set_xlim(left=0)
+        most = max(own.iterations for runs in by_variant.values() for own in runs)
+        left.set_xlim(0, 1.04 * most)
         left.set_title(
             f"{line.title}: iterations\nuntil {line.target} (hollow: not)", fontsize="small"
         )
         right.set_xscale("log")
         right.set_xlim(0.7e-4, 1)
         right.set_title(
-            f"bit error at length {line.lengths[-1]} then\n(none counts as 0.0001)",
+            f"bit error at length {line.lengths[-1]} then\n(no wrong bit counts as 0.0001)",
             fontsize="small",
         )
         for axis in (left, right):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from memcore.kernels.allocation import allocation_weighting, ascending, retention, usage
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined
 from memcore.kernels.content import content_weighting
 from memcore.kernels.dnc_record import places_of
 from memcore.kernels.functions import copy, fill, oneplus, oneplus_slope, sigmoids
@@ -19,7 +19,7 @@ from memcore.kernels.sizes import Sizes
 __all__ = ["forward"]
 
 
-@kernel
+@inlined
 def _activate(vector, interface, slopes, scratch, sizes: Sizes):
     """`memcore.dnc.parse_interface`."""
     at, heads, writes, words = places_of(sizes), sizes.heads, sizes.writes, sizes.words
@@ -55,7 +55,7 @@ def _activate(vector, interface, slopes, scratch, sizes: Sizes):
             slopes[heads + writes + i] = oneplus_slope(vector[at.sharpness + i])
 
 
-@kernel
+@inlined
 def _where_to_write(before, after, order, scratch, sizes: Sizes):
     """Usage, allocation, content and the write weights of all heads."""
     at, words, slots, padded = places_of(sizes), sizes.words, sizes.slots, sizes.padded
@@ -96,7 +96,7 @@ def _where_to_write(before, after, order, scratch, sizes: Sizes):
                 store(after.taken, row + n, taken)
 
 
-@kernel
+@inlined
 def _write(before, after, sizes: Sizes):
     """``M = M' ψ Π_h (1 − w_h e_hᵀ) + Σ_h w_h v_hᵀ``, and the norms of its rows."""
     at, padded, writes = places_of(sizes), sizes.padded, sizes.writes
@@ -136,7 +136,7 @@ def _write(before, after, sizes: Sizes):
         norms[n] = 1 / math.sqrt(norms[n] + 1e-6)
 
 
-@kernel
+@inlined
 def _follow_links(before, after, links_before, links_after, sizes: Sizes):
     """Links, precedence and where the links lead, of all write heads."""
     at, heads, padded = places_of(sizes), sizes.heads, sizes.padded
@@ -173,7 +173,7 @@ def _follow_links(before, after, links_before, links_after, sizes: Sizes):
             store(after.precedence, row + n, fma(kept, load(last, n), load(weights, n)))
 
 
-@kernel
+@inlined
 def _where_to_read(after, sizes: Sizes):
     """The read weights: as the modes mix the ways of reading."""
     at, heads, padded, writes = places_of(sizes), sizes.heads, sizes.padded, sizes.writes
@@ -196,7 +196,7 @@ def _where_to_read(after, sizes: Sizes):
                 store(after.read_weights, n, found)
 
 
-@kernel
+@inlined
 def forward(
     before, after, order, links_before, links_after, vector, reads, scratch, sizes: Sizes
 ):  # fmt: skip

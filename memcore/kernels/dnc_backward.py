@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from memcore.kernels.allocation import allocation_backward, usage_backward
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined
 from memcore.kernels.content import content_backward
 from memcore.kernels.dnc_record import places_of
 from memcore.kernels.functions import fill
@@ -43,7 +43,7 @@ def work_size(sizes: Sizes) -> int:
     return (rows + sizes.padded * writes) * sizes.padded + numbers + 16
 
 
-@kernel
+@inlined
 def _work(work, sizes: Sizes):
     padded, heads, writes = sizes.padded, sizes.heads, sizes.writes
     own, most = heads * padded, max(heads, writes)
@@ -62,7 +62,7 @@ def _work(work, sizes: Sizes):
     return Work(pairs, ways, shrink, by_content, d_taken, d_retention, block, factors, masked)
 
 
-@kernel
+@inlined
 def _read_modes_backward(after, gradient, space, d_interface, sizes: Sizes):
     """Split the gradient of the read weights over the ways of reading."""
     at, heads, padded, writes = places_of(sizes), sizes.heads, sizes.padded, sizes.writes
@@ -95,7 +95,7 @@ def _read_modes_backward(after, gradient, space, d_interface, sizes: Sizes):
             d_interface[mode] = interface[mode] * (d_interface[mode] - mean)
 
 
-@kernel
+@inlined
 def _links_backward(before, after, links, d_state, d_links, d_interface, space, sizes: Sizes):
     """Of all write heads: precedence, links, and where they lead."""
     at, heads, padded = places_of(sizes), sizes.heads, sizes.padded
@@ -137,7 +137,7 @@ def _links_backward(before, after, links, d_state, d_links, d_interface, space, 
         )  # fmt: skip
 
 
-@kernel
+@inlined
 def _write_backward(before, after, d_memory, space, d_weights, d_interface, sizes: Sizes):
     """Of ``M = M' (1 − w eᵀ) + w vᵀ``, one write head; M' may be faded."""
     at, padded, interface = places_of(sizes), sizes.padded, after.interface
@@ -169,7 +169,7 @@ def _write_backward(before, after, d_memory, space, d_weights, d_interface, size
         d_interface[at.add + w] = total(d_add)
 
 
-@kernel
+@inlined
 def _spared(weights, interface, erase, n, without, sizes: Sizes):
     """``Π_h (1 − w_h e_h)`` of one word over all write heads but ``without``."""
     one = filled(weights, 1)
@@ -181,7 +181,7 @@ def _spared(weights, interface, erase, n, without, sizes: Sizes):
     return spared
 
 
-@kernel
+@inlined
 def _writes_backward(before, after, d_memory, space, d_weights, d_interface, sizes: Sizes):
     """As `_write_backward`, of several write heads."""
     at, padded, interface = places_of(sizes), sizes.padded, after.interface
@@ -219,7 +219,7 @@ def _writes_backward(before, after, d_memory, space, d_weights, d_interface, siz
             store(d_memory, row + n, slope)
 
 
-@kernel
+@inlined
 def _write_weights_backward(after, order, d_state, d_interface, space, sizes: Sizes):
     """Of ``w = g_w (g_a a + (1 − g_a) c)`` and what each head takes; the last head first."""
     at, padded, writes, slots = places_of(sizes), sizes.padded, sizes.writes, sizes.slots
@@ -264,7 +264,7 @@ def _write_weights_backward(after, order, d_state, d_interface, space, sizes: Si
         store(d_state.usage, n, load(d_state.usage, n) + load(d_taken, n))
 
 
-@kernel
+@inlined
 def _write_content_backward(before, after, d_memory, d_interface, space, sizes: Sizes):
     """Of the write heads' look-ups in the memory before the step."""
     at, words, padded, writes = places_of(sizes), sizes.words, sizes.padded, sizes.writes
@@ -298,7 +298,7 @@ def _write_content_backward(before, after, d_memory, d_interface, space, sizes: 
                 store(d_memory, row + n, fma(key, found, load(d_memory, row + n)))
 
 
-@kernel
+@inlined
 def _deactivate(after, d_interface, sizes: Sizes):
     """From the gradients of an interface in its ranges to those of the vector."""
     at, heads, writes = places_of(sizes), sizes.heads, sizes.writes
@@ -319,7 +319,7 @@ def _deactivate(after, d_interface, sizes: Sizes):
         d_interface[at.sharpness + i] *= after.slopes[heads + writes + i]
 
 
-@kernel
+@inlined
 def backward(
     before, after, order, links, d_reads, d_state, d_links, d_interface, work, sizes: Sizes
 ):  # fmt: skip

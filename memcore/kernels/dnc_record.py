@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from memcore.kernels.compiling import kernel
+from memcore.kernels.compiling import inlined
 from memcore.kernels.lanes import part
 from memcore.kernels.sizes import Sizes
 
@@ -65,7 +65,7 @@ class Places(NamedTuple):
     sharpness: int
 
 
-@kernel
+@inlined
 def places_of(sizes: Sizes):
     """The places for these sizes."""
     words, heads, writes = sizes.words, sizes.heads, sizes.writes
@@ -111,7 +111,7 @@ def _slopes(sizes: Sizes) -> int:
     return sizes.heads + sizes.writes + 2 * sizes.heads * sizes.sharpness
 
 
-@kernel
+@inlined
 def fields(tape, at, sizes: Sizes):
     """The fields of the record that begins at ``tape[at]``."""
     padded, heads, writes = sizes.padded, sizes.heads, sizes.writes
