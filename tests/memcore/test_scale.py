@@ -191,7 +191,7 @@ def test_a_held_old_version_costs_no_more_than_a_copy() -> None:
     slots = 32
     first = RowMemory.from_tensor(torch.ones(1, slots, WIDTH))
     memory = first
-    for seed in range(12 * SWEEP_AFTER):
+    for seed in range(6 * SWEEP_AFTER):
         memory = memory.write(write(slots, seed))
     chain = first._version._node.path()
     assert sum(node.rows.numel() for node in chain if node.rows is not None) <= 8 * slots

@@ -79,7 +79,7 @@ def spread(index: Any, weights: Any, slots: int) -> np.ndarray:
 
 
 @sizes
-@pytest.mark.parametrize("scale", [0.3, 2.0, 8.0])
+@pytest.mark.parametrize("scale", [0.3, pytest.param(2.0, marks=pytest.mark.slow), 8.0])
 def test_outputs_equal_the_oracle(shape: tuple[int, ...], scale: float) -> None:
     for seed in range(2):
         vectors = draw(shape, 3, seed, scale)

@@ -233,7 +233,8 @@ def _with(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "curriculum"), [("adam", "exponential"), ("rmsprop", "linear")]
+    ("optimizer", "curriculum"),
+    [("adam", "exponential"), pytest.param("rmsprop", "linear", marks=pytest.mark.slow)],
 )
 def test_a_wrong_value_anywhere_is_told_in_one_line(
     tmp_path: Path,

@@ -244,7 +244,15 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[:6]))
+@pytest.mark.parametrize(
+    "command",
+    [
+        COMMANDS[3],
+        *COMMANDS[6:],
+        *(pytest.param(own, marks=pytest.mark.slow) for own in COMMANDS[:3] + COMMANDS[4:6]),
+    ],
+    ids=lambda command: " ".join(command.split()[:6]),
+)
 def test_command_lines(
     command: str,
     tmp_path: Path,

@@ -56,6 +56,7 @@ def test_a_curriculum_that_stays_behind(name: str, last: int) -> None:
     assert LINES[name].reached(Outcome(9, False, 2 * last, scores))
 
 
+@pytest.mark.slow
 def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

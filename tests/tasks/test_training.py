@@ -64,10 +64,6 @@ def test_one_dash_or_two() -> None:
             "argument -write_heads/--write_heads: expected 1 with -memory_type sam, which has none",
         ),
         ("-memory_type dam -link_sharpness", "-link_sharpness: expected False with -memory_type"),
-        (
-            "-memory_type sam -masking -index faiss",
-            "argument -index/--index: expected auto or exact with -masking, got faiss",
-        ),
         ("-mask_minimum 0.1", "-mask_minimum: expected 0 without -masking, got 0.1"),
         ("-temperature 0", "argument -temperature/--temperature: expected at least 1e-06, got 0"),
         ("-bidirectional -rnn_type linear", "-bidirectional: expected it off with -rnn_type"),
@@ -79,6 +75,15 @@ def test_bad_options(arguments: str, message: str, capsys: pytest.CaptureFixture
     told = capsys.readouterr().err
     assert message in told
     assert len(told.splitlines()) == 1
+
+
+def test_an_index_without_masks(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("faiss")
+    test_bad_options(
+        "-memory_type sam -masking -index faiss",
+        "argument -index/--index: expected auto or exact with -masking, got faiss",
+        capsys,
+    )
 
 
 @pytest.mark.parametrize("memory", ["dnc", "sam"])

@@ -33,7 +33,8 @@ class PlainCell:
         self.sizes = cell.nr_cells, cell.cell_size, cell.read_heads, cell.sparse_reads
         self.interface_sizes, self.read_size = cell.interface_sizes, cell.read_size
 
-    def init_state(self, batch_size: int, **place: Any) -> PlainState:
+    def init_state(self, batch_size: int, row: Any = None, **place: Any) -> PlainState:
+        assert row is None
         slots, width, heads, reads = self.sizes
         return PlainState(
             torch.zeros(batch_size, slots, width, **place),

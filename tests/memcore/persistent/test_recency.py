@@ -32,7 +32,9 @@ def accessed(
 
 
 @pytest.mark.parametrize("slots", [1, 2, 127, 128, 129, 1000, 128 * 128, 128 * 128 + 1, 20_000])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(own, marks=pytest.mark.slow) for own in (1, 2))]
+)
 def test_exactly_the_least_and_lowest(slots: int, seed: int, device: torch.device) -> None:
     """Also of old versions, after clearing, and of part of the batch."""
     choice, generator = random.Random(seed), torch.Generator().manual_seed(seed)

@@ -72,7 +72,9 @@ def test_a_wrong_dictionary() -> None:
     saved = zeros().write(some_write()).to_dict()
     with pytest.raises(MemcoreError, match="saved: expected a dict of tensors shape, row, written"):
         RowMemory.from_dict({"row": saved["row"]})
-    with pytest.raises(MemcoreError, match=re.escape("saved: expected row [W], written [n] and")):
+    with pytest.raises(
+        MemcoreError, match=re.escape("saved: expected row [W] or [B, W], written [n] and")
+    ):
         RowMemory.from_dict({**saved, "row": torch.zeros(4)})
     with pytest.raises(MemcoreError, match=re.escape("saved['written']: expected rows in [0, 12)")):
         RowMemory.from_dict({**saved, "written": saved["written"] + 9})
