@@ -40,7 +40,7 @@ class SAMOptions:
             (`masked_content_weighting`).
         mask_minimum: μ in [0, 1): masks are ``σ(m̂)(1 − μ) + μ``, so that nothing is hidden whole.
         temperature: above 0: strengths are multiplied by it. In a memory with more slots than in
-            training, one above 1 keeps a softmax as sharp as it was.
+            training a softmax spreads further, which one above 1 works against.
 
     Raises:
         TypeError: an argument of the wrong type.

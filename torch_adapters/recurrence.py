@@ -228,7 +228,7 @@ class MemoryRNN(nn.Module):
         """Give the memory another number of slots; no parameter depends on it.
 
         States of before no longer fit. A look-up by content spreads over more slots then, which a
-        temperature above 1 makes up for.
+        temperature above 1 works against.
 
         Args:
             nr_cells: N.

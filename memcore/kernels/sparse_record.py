@@ -43,15 +43,12 @@ class SparseRecord(NamedTuple):
     rows: Any  # R·V·P: what was read
 
 
-@inlined
-def seen_by(sizes: Sizes):
-    """V, the slots that a head reads; for kernels."""
-    return sizes.reads + 2 * sizes.temporal
-
-
 def visible(sizes: Sizes) -> int:
-    """V, outside of kernels."""
+    """V, the slots that a head reads."""
     return sizes.reads + 2 * sizes.temporal
+
+
+seen_by = inlined(visible)  # the same in kernels
 
 
 def gradient_size(sizes: Sizes) -> int:
