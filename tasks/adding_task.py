@@ -12,9 +12,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from training import Batch, Task, main
+from task import Batch, Shape, Task, check_sizes
 
-__all__ = ["AddingTask"]
+__all__ = ["AddingTask", "adding_batch"]
+
+
+def adding_batch(batch: int, length: int, classes: int, generator: torch.Generator) -> Batch:
+    """Numbers as one-hot vectors, then an end mark; what is due is their sum.
+
+    Args:
+        batch: examples B.
+        length: numbers L.
+        classes: one for each number from 0 and, as the last, one for the end mark.
+        generator: what is drawn from; nothing else is.
+
+    Returns:
+        Input ``[B, L + 1, classes]`` and the sums ``[B]``.
+    """
+    check_sizes(batch=batch, length=length)
+    check_sizes(2, classes=classes)
+    numbers = torch.randint(0, classes - 1, (batch, length), generator=generator)
+    marked = torch.cat([numbers, torch.full((batch, 1), classes - 1)], 1)
+    return Batch(one_hot(marked, classes).float(), numbers.sum(1).float())
 
 
 class AddingTask(Task):
@@ -40,13 +59,10 @@ class AddingTask(Task):
         return int(torch.randint(least, longest + 1, (), generator=generator))
 
     def batch(
-        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+        self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Input ``[B, L + 1, classes]`` and the sums ``[B]``."""
-        end = options.input_size - 1
-        numbers = torch.randint(0, end, (batch_size, length), generator=generator)
-        marked = torch.cat([numbers, torch.full((batch_size, 1), end)], 1)
-        return Batch(one_hot(marked, end + 1).float(), numbers.sum(1).float())
+        """Of `adding_batch`; the shape is the length."""
+        return adding_batch(batch_size, shape[0], options.input_size, generator)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of the sum, in units of a step's share of it."""
@@ -67,4 +83,6 @@ class AddingTask(Task):
 
 
 if __name__ == "__main__":
+    from training import main
+
     main(AddingTask(), "Add up numbers: the sum of all outputs must be the sum of the inputs.")

@@ -12,9 +12,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from training import Batch, Task, main
+from task import Batch, Shape, Task, check_sizes
 
-__all__ = ["ArgmaxTask"]
+__all__ = ["ArgmaxTask", "argmax_batch"]
+
+
+def argmax_batch(batch: int, length: int, classes: int, generator: torch.Generator) -> Batch:
+    """Numbers as one-hot vectors; what is due is the position of the largest.
+
+    Args:
+        batch: examples B.
+        length: numbers L.
+        classes: one for each number from 0.
+        generator: what is drawn from; nothing else is.
+
+    Returns:
+        Input ``[B, L, classes]`` and the positions ``[B]`` from 0, of equals the last.
+    """
+    check_sizes(batch=batch, length=length, classes=classes)
+    numbers = torch.randint(0, classes, (batch, length), generator=generator)
+    # The last of several: of numbers made distinct by their position the first.
+    position = (numbers * length + torch.arange(length)).argmax(1)
+    return Batch(one_hot(numbers, classes).float(), position.float())
 
 
 class ArgmaxTask(Task):
@@ -33,13 +52,10 @@ class ArgmaxTask(Task):
         return options.input_size, options.input_size
 
     def batch(
-        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+        self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Input ``[B, L, classes]`` and the positions ``[B]``."""
-        numbers = torch.randint(0, options.input_size, (batch_size, length), generator=generator)
-        # The last of several: of numbers made distinct by their position the first.
-        position = (numbers * length + torch.arange(length)).argmax(1)
-        return Batch(one_hot(numbers, options.input_size).float(), position.float())
+        """Of `argmax_batch`; the shape is the length."""
+        return argmax_batch(batch_size, shape[0], options.input_size, generator)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Squared error of the position."""
@@ -61,4 +77,6 @@ class ArgmaxTask(Task):
 
 
 if __name__ == "__main__":
+    from training import main
+
     main(ArgmaxTask(), "Tell the position of the largest number of a sequence.")

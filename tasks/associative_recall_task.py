@@ -12,9 +12,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training import Batch, BitsTask, main
+from task import Batch, BitsTask, Shape, check_sizes
 
-__all__ = ["AssociativeRecallTask"]
+__all__ = ["AssociativeRecallTask", "associative_recall_batch", "distinct_bits"]
+
+
+def associative_recall_batch(
+    batch: int, pairs: int, bits: int, generator: torch.Generator
+) -> Batch:
+    """Pairs of a key and a value, one a step, then one of the keys, whose value is due.
+
+    Args:
+        batch: examples B.
+        pairs: of an example, with distinct keys: at most 2^bits.
+        bits: of a key, and of a value.
+        generator: what is drawn from; nothing else is.
+
+    Returns:
+        Input ``[B, pairs + 1, 2·bits + 1]``, channels of the key, the value and a flag at the
+        query, and target ``[B, 1, bits]``.
+    """
+    check_sizes(batch=batch, pairs=pairs, bits=bits)
+    keys = distinct_bits(batch, pairs, bits, generator)
+    values = torch.randint(0, 2, (batch, pairs, bits), generator=generator).float()
+    asked = torch.randint(0, pairs, (batch,), generator=generator)
+    every = torch.arange(batch)
+    input = torch.zeros(batch, pairs + 1, 2 * bits + 1)
+    input[:, :-1, :bits], input[:, :-1, bits:-1] = keys, values
+    input[:, -1, :bits], input[:, -1, -1] = keys[every, asked], 1
+    return Batch(input, values[every, asked].unsqueeze(1))
 
 
 class AssociativeRecallTask(BitsTask):
@@ -64,18 +90,10 @@ class AssociativeRecallTask(BitsTask):
         return 2 ** (options.input_size // 2)
 
     def batch(
-        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+        self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Input ``[B, L + 1, 2·bits + 1]`` and target ``[B, 1, bits]``; keys are distinct."""
-        width = options.input_size // 2
-        keys = distinct_bits(batch_size, length, width, generator)
-        values = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
-        asked = torch.randint(0, length, (batch_size,), generator=generator)
-        every = torch.arange(batch_size)
-        input = torch.zeros(batch_size, length + 1, options.input_size)
-        input[:, :-1, :width], input[:, :-1, width:-1] = keys, values
-        input[:, -1, :width], input[:, -1, -1] = keys[every, asked], 1
-        return Batch(input, values[every, asked].unsqueeze(1))
+        """Of `associative_recall_batch`; the shape is the number of pairs."""
+        return associative_recall_batch(batch_size, shape[0], options.input_size // 2, generator)
 
     def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
         """Share of wrong bits, and of values with a wrong bit."""
@@ -103,4 +121,6 @@ def _repeated(ranks: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
+    from training import main
+
     main(AssociativeRecallTask(), "Recall the value that was stored with a key.")

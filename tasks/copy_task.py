@@ -6,9 +6,30 @@ import argparse
 
 import torch
 
-from training import Batch, BitsTask, main
+from task import Batch, BitsTask, Shape, check_sizes
 
-__all__ = ["CopyTask"]
+__all__ = ["CopyTask", "copy_batch"]
+
+
+def copy_batch(batch: int, length: int, bits: int, generator: torch.Generator) -> Batch:
+    """Vectors of random bits in, an end flag, then as many blank steps, where the bits are due.
+
+    Args:
+        batch: examples B.
+        length: vectors L.
+        bits: of a vector.
+        generator: what is drawn from; nothing else is.
+
+    Returns:
+        Input ``[B, 2·L + 1, bits + 1]``, of which the last channel is the flag, and target
+        ``[B, L, bits]``.
+    """
+    check_sizes(batch=batch, length=length, bits=bits)
+    vectors = torch.randint(0, 2, (batch, length, bits), generator=generator).float()
+    input = torch.zeros(batch, 2 * length + 1, bits + 1)
+    input[:, :length, :-1] = vectors
+    input[:, length, -1] = 1
+    return Batch(input, vectors)
 
 
 class CopyTask(BitsTask):
@@ -21,17 +42,13 @@ class CopyTask(BitsTask):
         return options.input_size, options.input_size - 1
 
     def batch(
-        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+        self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Input ``[B, 2·L + 1, bits + 1]`` and target ``[B, L, bits]``."""
-        bits = torch.randint(
-            0, 2, (batch_size, length, options.input_size - 1), generator=generator
-        ).float()
-        input = torch.zeros(batch_size, 2 * length + 1, options.input_size)
-        input[:, :length, :-1] = bits
-        input[:, length, -1] = 1
-        return Batch(input, bits)
+        """Of `copy_batch`; the shape is the length."""
+        return copy_batch(batch_size, shape[0], options.input_size - 1, generator)
 
 
 if __name__ == "__main__":
+    from training import main
+
     main(CopyTask(), "Remember a sequence of random bit vectors, then repeat it.")

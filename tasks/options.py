@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,26 +13,11 @@ import torch
 from memcore import MemcoreError
 from memcore.backends import check_backend, numba_is_missing
 from memcore.index import check_choice
-from task import AddOption
+from task import AddOption, number
 
-__all__ = ["build_parser", "choose_device", "number", "wrong_option"]
+__all__ = ["build_parser", "choose_device", "wrong_option"]
 
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamax", "rmsprop", "sgd")
-
-
-def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable:
-    """A kind of option: an int or a float from ``low`` to ``high``, both allowed."""
-
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not low <= value <= high or not math.isfinite(value):
-            upto = "" if high == float("inf") else f" and at most {high}"
-            finite = "" if math.isfinite(value) else "a finite number of "
-            raise argparse.ArgumentTypeError(f"expected {finite}at least {low:g}{upto}, got {text}")
-        return value
-
-    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
-    return parse
 
 
 def _index(text: str) -> str:

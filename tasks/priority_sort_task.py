@@ -12,11 +12,35 @@ from typing import Any
 
 import torch
 
-from training import Batch, BitsTask, main
+from task import Batch, BitsTask, Shape, check_sizes
 
-__all__ = ["PrioritySortTask"]
+__all__ = ["PrioritySortTask", "priority_sort_batch"]
 
 DUE = 0.8  # share of the vectors: 16 of 20 in Graves et al. 2014
+
+
+def priority_sort_batch(batch: int, length: int, bits: int, generator: torch.Generator) -> Batch:
+    """Vectors with a priority each, an end flag, blank steps; four fifths are due, sorted.
+
+    Args:
+        batch: examples B.
+        length: vectors L.
+        bits: of a vector.
+        generator: what is drawn from; nothing else is.
+
+    Returns:
+        Input ``[B, L + 1 + due, bits + 2]``, channels of the bits, the priority in [−1, 1] and the
+        flag, and target ``[B, due, bits]`` from the highest priority downwards, due = ⌈0.8·L⌉.
+    """
+    check_sizes(batch=batch, length=length, bits=bits)
+    due = math.ceil(DUE * length)
+    vectors = torch.randint(0, 2, (batch, length, bits), generator=generator).float()
+    priority = 2 * torch.rand(batch, length, generator=generator) - 1
+    input = torch.zeros(batch, length + 1 + due, bits + 2)
+    input[:, :length, :bits], input[:, :length, bits] = vectors, priority
+    input[:, length, -1] = 1
+    order = priority.argsort(dim=1, descending=True, stable=True)[:, :due]
+    return Batch(input, vectors.gather(1, order.unsqueeze(2).expand(-1, -1, bits)))
 
 
 class PrioritySortTask(BitsTask):
@@ -52,18 +76,13 @@ class PrioritySortTask(BitsTask):
         return options.input_size, options.input_size - 2
 
     def batch(
-        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+        self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Input ``[B, L + 1 + due, bits + 2]`` and target ``[B, due, bits]``."""
-        width, due = options.input_size - 2, math.ceil(DUE * length)
-        bits = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
-        priority = 2 * torch.rand(batch_size, length, generator=generator) - 1
-        input = torch.zeros(batch_size, length + 1 + due, options.input_size)
-        input[:, :length, :width], input[:, :length, width] = bits, priority
-        input[:, length, -1] = 1
-        order = priority.argsort(dim=1, descending=True, stable=True)[:, :due]
-        return Batch(input, bits.gather(1, order.unsqueeze(2).expand(-1, -1, width)))
+        """Of `priority_sort_batch`; the shape is the length."""
+        return priority_sort_batch(batch_size, shape[0], options.input_size - 2, generator)
 
 
 if __name__ == "__main__":
+    from training import main
+
     main(PrioritySortTask(), "Sort random bit vectors by the priority that each comes with.")

@@ -11,10 +11,39 @@ from typing import Any
 
 import torch
 
-from options import number
-from training import Batch, BitsTask, main
+from task import Batch, BitsTask, Shape, check_sizes, number
 
-__all__ = ["RepeatCopyTask"]
+__all__ = ["RepeatCopyTask", "repeat_copy_batch"]
+
+
+def repeat_copy_batch(
+    batch: int, length: int, repeats: int, bits: int, generator: torch.Generator
+) -> Batch:
+    """A start flag and vectors of bits, how often to repeat them, blank steps; repeats are due.
+
+    Args:
+        batch: examples B.
+        length: vectors L.
+        repeats: how often; the same for all examples.
+        bits: of a vector.
+        generator: what is drawn from; nothing else is.
+
+    Returns:
+        Input ``[B, L + due + 2, bits + 2]``, channels of the bits, the start flag and the repeats
+        in tenths, and target ``[B, due, bits + 1]``, of which the last channel is an end flag;
+        due = L·repeats + 1.
+    """
+    check_sizes(batch=batch, length=length, repeats=repeats, bits=bits)
+    vectors = torch.randint(0, 2, (batch, length, bits), generator=generator).float()
+    due = length * repeats + 1
+    input = torch.zeros(batch, 2 + length + due, bits + 2)
+    input[:, 0, bits] = 1
+    input[:, 1 : 1 + length, :bits] = vectors
+    input[:, 1 + length, bits + 1] = repeats / 10
+    target = torch.zeros(batch, due, bits + 1)
+    target[:, :-1, :bits] = vectors.repeat(1, repeats, 1)
+    target[:, -1, bits] = 1
+    return Batch(input, target)
 
 
 class RepeatCopyTask(BitsTask):
@@ -49,43 +78,28 @@ class RepeatCopyTask(BitsTask):
             raise SystemExit(f"-input_size {options.input_size}: repeat copy needs at least 3")
         return options.input_size, options.input_size - 1
 
+    def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
+        """The length and a random number of repeats."""
+        return length, int(torch.randint(1, options.max_repeats + 1, (), generator=generator))
+
     def batch(
-        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+        self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Input ``[B, L + due + 2, bits + 2]`` and target ``[B, due, bits + 1]``."""
-        repeats = int(torch.randint(1, options.max_repeats + 1, (), generator=generator))
-        return self.repeated(options, length, repeats, batch_size, generator)
+        """Of `repeat_copy_batch`; the shape is length and repeats."""
+        length, repeats = shape
+        return repeat_copy_batch(batch_size, length, repeats, options.input_size - 2, generator)
 
     def tests(
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
     ) -> list[Batch]:
         """A batch for each number of repeats."""
         return [
-            self.repeated(options, length, repeats, batch_size, generator)
+            self.batch(options, (length, repeats), batch_size, generator)
             for repeats in range(1, options.max_repeats + 1)
         ]
 
-    @staticmethod
-    def repeated(
-        options: argparse.Namespace,
-        length: int,
-        repeats: int,
-        batch_size: int,
-        generator: torch.Generator,
-    ) -> Batch:
-        """A batch with that number of repeats."""
-        width = options.input_size - 2
-        bits = torch.randint(0, 2, (batch_size, length, width), generator=generator).float()
-        due = length * repeats + 1
-        input = torch.zeros(batch_size, 2 + length + due, options.input_size)
-        input[:, 0, width] = 1
-        input[:, 1 : 1 + length, :width] = bits
-        input[:, 1 + length, width + 1] = repeats / 10
-        target = torch.zeros(batch_size, due, width + 1)
-        target[:, :-1, :width] = bits.repeat(1, repeats, 1)
-        target[:, -1, width] = 1
-        return Batch(input, target)
-
 
 if __name__ == "__main__":
+    from training import main
+
     main(RepeatCopyTask(), "Repeat a sequence of random bit vectors as often as asked, then stop.")

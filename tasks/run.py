@@ -128,7 +128,8 @@ class Run:
         self, length: int, generator: torch.Generator, batch_size: int | None = None
     ) -> Batch:
         size = self.options.batch_size if batch_size is None else batch_size
-        batch = self.task.batch(self.options, length, size, generator)
+        shape = self.task.shape(self.options, length, generator)
+        batch = self.task.batch(self.options, shape, size, generator)
         return Batch(*(part.to(self.device) for part in batch))
 
     def others(self) -> list[Path]:

@@ -1,8 +1,9 @@
-"""What a task is: a generator, a loss and a metric, with defaults for the rest."""
+"""What a task is: data, a loss and a metric, with defaults for the rest."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,10 +11,37 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["AddOption", "Batch", "BitsTask", "Task"]
+from memcore import MemcoreError
+
+__all__ = ["AddOption", "Batch", "BitsTask", "Shape", "Task", "check_sizes", "number"]
 
 # name, kind, default, help: as `build_parser` uses it
 AddOption = Callable[[str, Callable[[str], Any], object, str], None]
+
+# What all examples of a batch have in common: the length, and what else a task draws.
+Shape = tuple[int, ...]
+
+
+def number(kind: Callable[[str], float], low: float, high: float = float("inf")) -> Callable:
+    """A kind of option: an int or a float from ``low`` to ``high``, both allowed."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high or not math.isfinite(value):
+            upto = "" if high == float("inf") else f" and at most {high}"
+            finite = "" if math.isfinite(value) else "a finite number of "
+            raise argparse.ArgumentTypeError(f"expected {finite}at least {low:g}{upto}, got {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return parse
+
+
+def check_sizes(least: int = 1, **sizes: int) -> None:
+    """Raise a MemcoreError that names the first size that is no int of at least ``least``."""
+    for name, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise MemcoreError(f"{name}: expected an int of at least {least}, got {value!r}")
 
 
 class Batch(NamedTuple):
@@ -47,17 +75,22 @@ class Task:
         """The length of the next batch, at most ``longest``."""
         return int(torch.randint(1, longest + 1, (), generator=generator))
 
+    def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
+        """What a batch of that length has in common."""
+        return (length,)
+
     def batch(
-        self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
+        self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Examples of that length, on the CPU."""
+        """Examples of that shape, on the CPU."""
         raise NotImplementedError
 
     def tests(
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
     ) -> list[Batch]:
         """Batches that together show how well a length is learned, of equal weight."""
-        return [self.batch(options, length, batch_size, generator)]
+        shape = self.shape(options, length, generator)
+        return [self.batch(options, shape, batch_size, generator)]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """A scalar to minimize."""

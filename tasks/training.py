@@ -17,9 +17,9 @@ from metrics import MetricsFile, Sink, TensorBoard
 from options import build_parser, choose_device, wrong_option
 from report import describe, report
 from run import NotFiniteError, Run
-from task import Batch, BitsTask, Task
+from task import Task
 
-__all__ = ["Batch", "BitsTask", "Task", "main"]
+__all__ = ["main"]
 
 
 def main(task: Task, description: str, argv: Sequence[str] | None = None) -> None:

@@ -51,7 +51,7 @@ def train(index: str, filled: int, iterations: int, batch: int) -> list[float]:
     data, task, losses = torch.Generator().manual_seed(0), CopyTask(), []
     for iteration in range(iterations):
         length = int(torch.randint(1, 9, (), generator=data))
-        input, target = task.batch(OPTIONS, length, batch, data)
+        input, target = task.batch(OPTIONS, (length,), batch, data)
         loss = task.loss(module(input, start)[0], target)
         optimizer.zero_grad()
         loss.backward()

@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "tasks" / "copy_task.py"
 
 def test_what_a_batch_holds() -> None:
     options = build_parser("").parse_args(["-input_size", "4"])
-    input, target = CopyTask().batch(options, 3, 2, torch.Generator().manual_seed(0))
+    input, target = CopyTask().batch(options, (3,), 2, torch.Generator().manual_seed(0))
     assert input.shape == (2, 7, 4)
     assert target.shape == (2, 3, 3)
     assert torch.equal(input[:, :3, :-1], target)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import math
 import runpy
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from adding_task import AddingTask
-from argmax_task import ArgmaxTask
-from associative_recall_task import AssociativeRecallTask, distinct_bits
-from copy_task import CopyTask
-from priority_sort_task import PrioritySortTask
-from repeat_copy_task import RepeatCopyTask
-from task import Task
+from adding_task import AddingTask, adding_batch
+from argmax_task import ArgmaxTask, argmax_batch
+from associative_recall_task import AssociativeRecallTask, associative_recall_batch, distinct_bits
+from copy_task import CopyTask, copy_batch
+from memcore import MemcoreError
+from priority_sort_task import PrioritySortTask, priority_sort_batch
+from repeat_copy_task import RepeatCopyTask, repeat_copy_batch
+from task import Batch, Task
 from training import main
 
 TASKS = Path(__file__).parents[2] / "tasks"
@@ -41,8 +45,53 @@ def options(**given: Any) -> argparse.Namespace:
 def draw(task: Task, length: int, seed: int = 0, **given: Any) -> tuple[list, list]:
     """Input and target as nested lists, for 5 examples."""
     generator = torch.Generator().manual_seed(seed)
-    batch = task.batch(options(**given), length, 5, generator)
+    own = options(**given)
+    batch = task.batch(own, task.shape(own, length, generator), 5, generator)
     return batch.input.tolist(), batch.target.tolist()
+
+
+# One of each; the first arguments are batch and length.
+PURE = [
+    (copy_batch, (3, 4, 5)),
+    (adding_batch, (3, 4, 5)),
+    (argmax_batch, (3, 4, 5)),
+    (repeat_copy_batch, (3, 4, 2, 5)),
+    (associative_recall_batch, (3, 4, 5)),
+    (priority_sort_batch, (3, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("function", "sizes"), PURE)
+def test_a_generator_is_a_function_of_its_arguments(
+    function: Callable[..., Batch], sizes: tuple[int, ...]
+) -> None:
+    before = torch.get_rng_state()
+    generators = [torch.Generator().manual_seed(seed) for seed in (7, 7, 8)]
+    one, same, other = (function(*sizes, generator) for generator in generators)
+    assert len(one.input) == len(one.target) == 3
+    assert all(map(torch.equal, one, same))
+    assert not torch.equal(one.input, other.input)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
+
+
+@pytest.mark.parametrize(("function", "sizes"), PURE)
+@pytest.mark.parametrize("wrong", [0, -1, 1.0, True])
+def test_sizes_that_are_none(
+    function: Callable[..., Batch], sizes: tuple[int, ...], wrong: Any
+) -> None:
+    names = list(inspect.signature(function).parameters)
+    for at in range(len(sizes)):
+        given = (*sizes[:at], wrong, *sizes[at + 1 :])
+        with pytest.raises(MemcoreError, match=rf"^{names[at]}: expected an int of at least [12]"):
+            function(*given, torch.Generator())
+
+
+def test_generators_need_no_command_line() -> None:
+    names = [path.stem for path in TASKS.glob("*_task.py")]
+    code = f"import sys; sys.path.insert(0, {str(TASKS)!r}); import {', '.join(names)}; "
+    code += "assert not {'training', 'options', 'run'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def one_hot_numbers(example: list) -> list[int]:
@@ -190,7 +239,7 @@ def test_shapes_scores_and_gradients(kind: type[Task]) -> None:
     task, generator = kind(), torch.Generator().manual_seed(0)
     own = options(input_size=7)
     inputs, outputs = task.sizes(own)
-    batch = task.batch(own, 4, 5, generator)
+    batch = task.batch(own, task.shape(own, 4, generator), 5, generator)
     assert batch.input.shape[::2] == (5, inputs)
     output = torch.randn(5, batch.input.shape[1], outputs, generator=generator, requires_grad=True)
     loss = task.loss(output, batch.target)

@@ -187,7 +187,7 @@ def test_the_options_of_sparse_memories_reach_the_run() -> None:
 def test_a_test_is_the_mean_over_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     training = train()
     scores = iter([(0.5,), (0.0,), (0.25,)])
-    batch = training.task.batch(training.options, 1, 2, torch.Generator())
+    batch = training.task.batch(training.options, (1,), 2, torch.Generator())
     monkeypatch.setattr(training.task, "tests", lambda *_: [batch] * 3, raising=False)
     monkeypatch.setattr(training.task, "score", lambda *_: next(scores))
     assert training.test(1, torch.Generator()) == (0.25,)
