@@ -1,4 +1,4 @@
-"""Associative recall: pairs of keys and values in, then one of the keys; its value is due.
+"""Associative recall: pairs of keys and values in, then some of the keys; their values are due.
 
 Rae et al. 2016, arXiv 1610.09027, section 4.2, after Graves et al. 2014. The level is the number of
 pairs.
@@ -12,39 +12,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from task import Batch, BitsTask, Shape, check_sizes
+from memcore import MemcoreError
+from task import AddOption, Batch, BitsTask, Shape, check_sizes, number
 
 __all__ = ["AssociativeRecallTask", "associative_recall_batch", "distinct_bits"]
 
 
 def associative_recall_batch(
-    batch: int, pairs: int, bits: int, generator: torch.Generator
+    batch: int, pairs: int, bits: int, generator: torch.Generator, *, queries: int = 1
 ) -> Batch:
-    """Pairs of a key and a value, one a step, then one of the keys, whose value is due.
+    """Pairs of a key and a value, one a step, then some of the keys, whose values are due.
 
     Args:
         batch: examples B.
         pairs: of an example, with distinct keys: at most 2^bits.
         bits: of a key, and of a value.
         generator: what is drawn from; nothing else is.
+        queries: keys that are asked for, one a step, each drawn anew.
 
     Returns:
-        Input ``[B, pairs + 1, 2·bits + 1]``, channels of the key, the value and a flag at the
-        query, and target ``[B, 1, bits]``.
+        Input ``[B, pairs + queries, 2·bits + 1]``, channels of the key, the value and a flag at
+        each query, and target ``[B, queries, bits]``.
     """
-    check_sizes(batch=batch, pairs=pairs, bits=bits)
+    check_sizes(batch=batch, pairs=pairs, bits=bits, queries=queries)
+    if pairs > 2**bits:
+        raise MemcoreError(f"pairs: expected at most 2^bits = {2**bits} distinct keys, got {pairs}")
     keys = distinct_bits(batch, pairs, bits, generator)
     values = torch.randint(0, 2, (batch, pairs, bits), generator=generator).float()
-    asked = torch.randint(0, pairs, (batch,), generator=generator)
-    every = torch.arange(batch)
-    input = torch.zeros(batch, pairs + 1, 2 * bits + 1)
-    input[:, :-1, :bits], input[:, :-1, bits:-1] = keys, values
-    input[:, -1, :bits], input[:, -1, -1] = keys[every, asked], 1
-    return Batch(input, values[every, asked].unsqueeze(1))
+    asked = torch.randint(0, pairs, (batch, queries), generator=generator)
+    every = torch.arange(batch).unsqueeze(1)
+    input = torch.zeros(batch, pairs + queries, 2 * bits + 1)
+    input[:, :pairs, :bits], input[:, :pairs, bits:-1] = keys, values
+    input[:, pairs:, :bits], input[:, pairs:, -1] = keys[every, asked], 1
+    return Batch(input, values[every, asked])
 
 
 class AssociativeRecallTask(BitsTask):
-    """A pair a step, key and value side by side; then a query flag with a key.
+    """A pair a step, key and value side by side; then query flags with a key each.
 
     Channels in: the bits of the key, as many of the value, the flag. Channels out: the bits of
     the value, due at the query.
@@ -71,6 +75,10 @@ class AssociativeRecallTask(BitsTask):
         "batch_size": 128,
     }
 
+    def add_options(self, add: AddOption) -> None:
+        """How much is asked of a sequence."""
+        add("queries", number(int, 1, 2**20), 1, "keys that are asked for at the end")
+
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """Two vectors of bits and a flag in, one vector out."""
         if options.input_size % 2 == 0 or not 3 <= options.input_size <= 125:
@@ -93,7 +101,8 @@ class AssociativeRecallTask(BitsTask):
         self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
         """Of `associative_recall_batch`; the shape is the number of pairs."""
-        return associative_recall_batch(batch_size, shape[0], options.input_size // 2, generator)
+        bits, queries = options.input_size // 2, options.queries
+        return associative_recall_batch(batch_size, shape[0], bits, generator, queries=queries)
 
     def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
         """Share of wrong bits, and of values with a wrong bit."""

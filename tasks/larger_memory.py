@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = restored(line, path)
         errors = {}
         for slots, temperature, length in points:
-            run.model.resize(slots, temperature=temperature)
+            run.memory.resize(slots, temperature=temperature)
             generator = torch.Generator().manual_seed(seed + 3)
             errors[slots, temperature, length] = run.test(length, generator)[0]
         return errors

@@ -11,14 +11,32 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from baselines import Attention, ControllerAlone
 from torch_adapters import DAM, DNC, SAM, SDNC
-from torch_adapters.recurrence import MemoryRNN
 
 __all__ = ["build_model", "build_optimizer", "build_scheduler"]
 
 
-def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> MemoryRNN:
-    """The module that the options describe, on the CPU."""
+def build_model(options: argparse.Namespace, sizes: tuple[int, int]) -> nn.Module:
+    """The module that the options describe, on the CPU; it gives its output first."""
+    if options.memory_type == "none":
+        return ControllerAlone(
+            sizes[0],
+            options.nhid,
+            sizes[1],
+            rnn_type=options.rnn_type,
+            num_layers=options.nlayer * options.nhlayer,
+            dropout=options.dropout,
+        )
+    if options.memory_type == "attention":
+        return Attention(
+            sizes[0],
+            options.nhid,
+            sizes[1],
+            heads=options.read_heads,
+            num_layers=options.nlayer,
+            dropout=options.dropout,
+        )
     kinds = {"dnc": DNC, "sam": SAM, "sdnc": SDNC, "dam": DAM}
     reads = {"sam": ("sparse_reads",), "sdnc": ("sparse_reads", "temporal_reads")}
     sparse: dict[str, Any] = {}

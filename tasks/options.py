@@ -17,6 +17,11 @@ from task import AddOption, number
 
 __all__ = ["build_parser", "choose_device", "wrong_option"]
 
+# What only a memory has.
+OF_MEMORIES = (
+    "backend", "masking", "mask_minimum", "temperature", "layer_norm", "bypass_dropout",
+    "bidirectional", "learned_memory",
+)  # fmt: skip
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamax", "rmsprop", "sgd")
 
 
@@ -69,6 +74,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _check_model(self, options: argparse.Namespace) -> None:
         """Answer options that the model does not have, or that exclude each other."""
+        self._check_baseline(options)
         for name in ("write_heads", "deallocation", "link_sharpness"):
             value, off = getattr(options, name), 1 if name == "write_heads" else False
             if options.memory_type != "dnc" and value != off:
@@ -90,6 +96,29 @@ class _Parser(argparse.ArgumentParser):
             self.error(
                 "argument -bidirectional/--bidirectional: expected it off with -rnn_type linear, "
                 "which carries nothing from step to step"
+            )
+
+    def _check_baseline(self, options: argparse.Namespace) -> None:
+        """Answer what is asked of a memory where there is none."""
+        kind = options.memory_type
+        if kind not in ("none", "attention"):
+            return
+        off = {name: self.get_default(name) for name in OF_MEMORIES}
+        for name, value in off.items():
+            if getattr(options, name) != value:
+                self.error(
+                    f"argument -{name}/--{name}: expected {value} with -memory_type {kind}, "
+                    f"which has no memory, got {getattr(options, name)}"
+                )
+        if kind == "none" and options.rnn_type == "linear":
+            self.error(
+                "argument -rnn_type/--rnn_type: expected lstm, gru or rnn with -memory_type none, "
+                "got linear, which carries nothing from step to step"
+            )
+        if kind == "attention" and options.nhid % options.read_heads:
+            self.error(
+                f"argument -nhid/--nhid: expected a multiple of -read_heads = {options.read_heads} "
+                f"with -memory_type attention, got {options.nhid}"
             )
 
     @property
@@ -138,7 +167,12 @@ def build_parser(
     choose("rnn_type", ("lstm", "gru", "rnn", "linear"), "lstm", "controller")
     add("nhid", positive, 64, "width of the controller")
     add("dropout", number(float, 0, 0.999), 0.0, "between the layers of an RNN")
-    choose("memory_type", ("dnc", "sam", "sdnc", "dam"), "dnc", "memory")
+    choose(
+        "memory_type",
+        ("dnc", "sam", "sdnc", "dam", "none", "attention"),
+        "dnc",
+        "memory; none: the controller alone, attention: -nlayer layers of -read_heads heads",
+    )
     add("nlayer", positive, 1, "controller layers, each of which uses the memory")
     add("nhlayer", positive, 2, "layers of the RNN in each controller layer")
     add("lr", number(float, 0), 1e-4, "learning rate")
@@ -146,6 +180,12 @@ def build_parser(
     choose("optim", OPTIMIZERS, "adam", "optimizer")
     add("clip", number(float, 0), 50.0, "largest norm of the gradient; 0: any")
     add("batch_size", positive, 100, "examples a batch")
+    add(
+        "batch_budget",
+        natural,
+        0,
+        "examples times their length a batch: long ones come in smaller batches; 0: any",
+    )
     add("mem_size", positive, 20, "width of a slot")
     add("mem_slot", positive, 16, "slots of the memory")
     add("read_heads", positive, 4, "read heads")

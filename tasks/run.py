@@ -17,6 +17,7 @@ from metrics import Averages, Row
 from models import build_model, build_optimizer, build_scheduler
 from saved_parts import out_of_range, unlike, wrong_optimizer
 from task import Batch, Task
+from torch_adapters.recurrence import MemoryRNN
 
 __all__ = ["NotFiniteError", "Run"]
 
@@ -49,6 +50,13 @@ class Run:
         self.saved_at: int | None = None  # the iteration of the checkpoint that is there
         self.checkpoint = options.checkpoint_dir / f"{task.name}_{options.memory_type}.pt"
         self.then = Before.DROP  # with what is there: of another run, until shown otherwise
+
+    @property
+    def memory(self) -> MemoryRNN:
+        """The model, if it has a memory; else a MemcoreError."""
+        if isinstance(self.model, MemoryRNN):
+            return self.model
+        raise MemcoreError(f"-memory_type {self.options.memory_type} has none")
 
     def level(self) -> int:
         """The longest sequence that may be drawn now."""
@@ -85,12 +93,17 @@ class Run:
     def test(self, length: int, generator: torch.Generator) -> tuple[float, ...]:
         """The metrics on as many fresh examples of that length as ``-test_size`` says."""
         self.model.eval()
-        scores = []
-        for batch in self.task.tests(self.options, length, self.options.test_size, generator):
-            input, target = (part.to(self.device) for part in batch)
-            with torch.no_grad():
-                scores.append(self.task.score(self.model(input)[0], target))
-        return tuple(sum(values) / len(scores) for values in zip(*scores, strict=True))
+        batches = self.task.tests(self.options, length, self.options.test_size, generator)
+        size, examples = self._size(length, self.options.test_size), 0
+        sums = [0.0] * len(self.task.metrics)
+        for batch in batches:
+            for start in range(0, len(batch.input), size):
+                input, target = (part[start : start + size].to(self.device) for part in batch)
+                with torch.no_grad():
+                    score = self.task.score(self.model(input)[0], target)
+                sums = [sum + len(input) * value for sum, value in zip(sums, score, strict=True)]
+                examples += len(input)
+        return tuple(sum / examples for sum in sums)
 
     def check_solved(self) -> bool:
         """Whether three tests at the longest length of the run find the task solved."""
@@ -107,30 +120,35 @@ class Run:
         It is shorter where else the dictionary would be too large; a MemcoreError says that this
         is so for any length.
         """
+        model = self.memory
         batch = self._batch(length, torch.Generator().manual_seed(self.options.seed + 1), 1)
-        self.model.eval()
-        backend = self.model.backend
-        self.model.debug = True
+        model.eval()
+        backend, model.debug = model.backend, True
         if backend == "numba":
-            self.model.backend = "auto"  # which shows every step
+            model.backend = "auto"  # which shows every step
         try:
             with torch.no_grad():
-                output, _, trace = self.model(batch.input)
+                output, _, trace = model(batch.input)
         except MemcoreError:
             if length == 1:
                 raise
             return self.example(length // 2)
         finally:
-            self.model.debug, self.model.backend = False, backend
+            model.debug, model.backend = False, backend
         return batch, self.task.show(output).cpu(), trace
 
     def _batch(
         self, length: int, generator: torch.Generator, batch_size: int | None = None
     ) -> Batch:
-        size = self.options.batch_size if batch_size is None else batch_size
+        size = self._size(length, self.options.batch_size) if batch_size is None else batch_size
         shape = self.task.shape(self.options, length, generator)
         batch = self.task.batch(self.options, shape, size, generator)
         return Batch(*(part.to(self.device) for part in batch))
+
+    def _size(self, length: int, most: int) -> int:
+        """How many examples of that length to run at a time, of so many."""
+        budget = self.options.batch_budget
+        return max(1, min(most, budget // length)) if budget else most
 
     def others(self) -> list[Path]:
         """Checkpoints of another run that this one would replace."""

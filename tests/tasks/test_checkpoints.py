@@ -164,7 +164,7 @@ def test_parameters_that_are_not_finite_are_not_saved(
     def train_once(run: Run) -> Any:
         row = original(run)
         if run.iteration == 8:
-            run.model.output.bias.data[1] = float("inf")
+            run.memory.output.bias.data[1] = float("inf")
         return row
 
     original = Run.train_once

@@ -20,6 +20,7 @@ from argmax_task import ArgmaxTask, argmax_batch
 from associative_recall_task import AssociativeRecallTask, associative_recall_batch, distinct_bits
 from copy_task import CopyTask, copy_batch
 from memcore import MemcoreError
+from mqar_task import MQARTask, mqar_batch
 from priority_sort_task import PrioritySortTask, priority_sort_batch
 from repeat_copy_task import RepeatCopyTask, repeat_copy_batch
 from task import Batch, Task
@@ -33,12 +34,23 @@ ALL = [
     RepeatCopyTask,
     AssociativeRecallTask,
     PrioritySortTask,
+    MQARTask,
 ]
+
+
+MQAR = {"keys": 9, "values": 5, "overwriting": 0}
 
 
 def options(**given: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"input_size": 6, "max_repeats": 3, "sequence_max_length": 4, **given}
+        **{
+            "input_size": 6,
+            "max_repeats": 3,
+            "sequence_max_length": 4,
+            "queries": 1,
+            **MQAR,
+            **given,
+        }
     )
 
 
@@ -57,6 +69,7 @@ PURE = [
     (argmax_batch, (3, 4, 5)),
     (repeat_copy_batch, (3, 4, 2, 5)),
     (associative_recall_batch, (3, 4, 5)),
+    (mqar_batch, (3, 9, 4, 5)),
     (priority_sort_batch, (3, 4, 5)),
 ]
 
@@ -83,7 +96,7 @@ def test_sizes_that_are_none(
     names = list(inspect.signature(function).parameters)
     for at in range(len(sizes)):
         given = (*sizes[:at], wrong, *sizes[at + 1 :])
-        with pytest.raises(MemcoreError, match=rf"^{names[at]}: expected an int of at least [12]"):
+        with pytest.raises(MemcoreError, match=rf"^{names[at]}: expected an int of at least [123]"):
             function(*given, torch.Generator())
 
 
@@ -180,6 +193,63 @@ def test_associative_recall(seed: int, bits: int) -> None:
         assert all(pair[-1] == 0 for pair in pairs)
         assert query[bits:] == [0] * bits + [1]
         assert target == [known[tuple(query[:bits])]]
+
+
+def test_several_queries() -> None:
+    inputs, targets = draw(AssociativeRecallTask(), 5, input_size=9, queries=7)
+    for example, target in zip(inputs, targets, strict=True):
+        known = {tuple(pair[:4]): pair[4:8] for pair in example[:5]}
+        queries = example[5:]
+        assert len(queries) == len(target) == 7
+        assert all(query[4:] == [0] * 4 + [1] for query in queries)
+        assert target == [known[tuple(query[:4])] for query in queries]
+
+
+def test_more_pairs_than_keys() -> None:
+    with pytest.raises(MemcoreError, match=r"^pairs: expected at most 2\^bits = 8 distinct"):
+        associative_recall_batch(1, 9, 3, torch.Generator())
+
+
+@pytest.mark.parametrize("overwriting", [0, 1])
+@pytest.mark.parametrize("length", [3, 4, 5, 16, 33])
+def test_mqar(length: int, overwriting: int) -> None:
+    given = {"keys": 9, "values": 5, "overwriting": overwriting}
+    pairs, again = {3: 1, 4: 1, 5: 1, 16: 4, 33: 9}[length], 0
+    for seed in range(4):
+        inputs, targets = draw(MQARTask(), length, seed, **given)
+        for example, target in zip(inputs, targets, strict=True):
+            tokens = [step.index(1.0) if any(step) else -1 for step in example]
+            assert all(sum(step) in (0, 1) for step in example)
+            keys, values = tokens[: 2 * pairs : 2], tokens[1 : 2 * pairs : 2]
+            assert all(key < 9 <= value for key, value in zip(keys, values, strict=True))
+            known = dict(zip(keys, values, strict=True))  # the last one counts
+            again += len(keys) - len(known)
+            assert target[: 2 * pairs] == [-1] * (2 * pairs)
+            asked = [token for token in tokens[2 * pairs :] if token >= 0]
+            assert sorted(asked) == sorted(known)
+            for token, due in zip(tokens[2 * pairs :], target[2 * pairs :], strict=True):
+                assert due == (-1 if token < 0 else known[token] - 9)
+    assert bool(again) == bool(overwriting and pairs > 1)
+
+
+def test_mqar_counts_each_example_alike() -> None:
+    """So that processes with a share of the examples each come to the mean of all."""
+    target = torch.tensor([[-1, 0, 1], [-1, -1, 1]])
+    output = torch.zeros(2, 3, 2)
+    output[0, 1, 0], output[0, 2, 0], output[1, 2, 1] = 5, 5, 5
+    task = MQARTask()
+    assert task.score(output, target) == (0.25,)
+    one, other = (task.loss(output[at : at + 1], target[at : at + 1]) for at in (0, 1))
+    assert task.loss(output, target).item() == pytest.approx((one + other).item() / 2)
+
+
+def test_more_steps_than_keys() -> None:
+    message = "keys: expected at least 3, one for each pair of length 12, got 2"
+    with pytest.raises(MemcoreError, match=message):
+        mqar_batch(1, 12, 2, 2, torch.Generator())
+    message = "-sequence_max_length 9: expected 3 to 8 with -keys 2"
+    with pytest.raises(SystemExit, match=message):
+        MQARTask().sizes(options(keys=2, sequence_max_length=9))
 
 
 @pytest.mark.parametrize(("width", "count"), [(14, 3000), (14, 2**14), (62, 5000)])
@@ -290,6 +360,8 @@ COMMANDS = [
     "repeat_copy_task.py -batch_size 4 -max_repeats 3",
     "associative_recall_task.py -batch_size 4 -memory_type sdnc -curriculum linear",
     "priority_sort_task.py -batch_size 4",
+    "mqar_task.py -batch_size 4 -memory_type attention -nlayer 2",
+    "mqar_task.py -batch_size 4 -memory_type none -overwriting 1 -batch_budget 20",
 ]
 
 

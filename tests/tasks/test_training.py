@@ -141,7 +141,7 @@ def test_options_of_later_papers_reach_the_model() -> None:
         "-masking -mask_minimum 0.25 -temperature 2 -write_heads 3 -deallocation -link_sharpness "
         "-layer_norm -bypass_dropout 0.1 -bidirectional -learned_memory"
     )
-    model = Run(CopyTask(), build_parser("").parse_args(given.split()), torch.device("cpu")).model
+    model = Run(CopyTask(), build_parser("").parse_args(given.split()), torch.device("cpu")).memory
     cell: Any = model.cell
     assert cell.options == DNCOptions(True, 0.25, 2, True, True, 3)
     assert model.interfaces[0].norm is not None
@@ -151,7 +151,7 @@ def test_options_of_later_papers_reach_the_model() -> None:
     for kind in ("sam", "sdnc", "dam"):
         given = f"-memory_type {kind} -masking -temperature 2 -layer_norm -rnn_type linear"
         options = build_parser("").parse_args(given.split())
-        model = Run(CopyTask(), options, torch.device("cpu")).model
+        model = Run(CopyTask(), options, torch.device("cpu")).memory
         cell = model.cell
         assert cell.options == SAMOptions(masking=True, temperature=2)
         assert model.rnn_type == "linear"
@@ -165,7 +165,7 @@ def test_every_option_reaches_the_run(tmp_path: Path) -> None:
         ).split()
     )
     training = Run(CopyTask(), options, torch.device("cpu"))
-    model = training.model
+    model = training.memory
     assert (model.input_size, model.output_size, model.hidden_size) == (4, 3, 7)
     assert (model.rnn_type, model.num_layers, model.num_hidden_layers) == ("gru", 2, 3)
     assert model.cell == DNCCell(nr_cells=9, cell_size=5, read_heads=2)
@@ -174,13 +174,13 @@ def test_every_option_reaches_the_run(tmp_path: Path) -> None:
     assert training.optimizer.defaults["lr"] == 0.5
     options.seed = 4
     other = Run(CopyTask(), options, torch.device("cpu"))
-    assert not torch.equal(model.output.weight, other.model.output.weight)
+    assert not torch.equal(model.output.weight, other.memory.output.weight)
     assert not torch.equal(training.data.get_state(), other.data.get_state())
 
 
 def test_the_options_of_sparse_memories_reach_the_run() -> None:
     options = "-memory_type sdnc -mem_slot 9 -sparse_reads 3 -temporal_reads 2 -index exact"
-    cell: Any = train(*options.split()).model.cell
+    cell: Any = train(*options.split()).memory.cell
     assert (cell.sparse_reads, cell.temporal_reads, cell.index) == (3, 2, "exact")
 
 
