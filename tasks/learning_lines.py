@@ -23,6 +23,8 @@ class Outcome(NamedTuple):
     solved: bool
     level: int
     scores: dict[int, tuple[float, ...]]  # by length
+    minutes: float = 0.0  # of training, on one thread
+    parameters: int = 0  # of the model
 
 
 class Line(NamedTuple):

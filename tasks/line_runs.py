@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,14 @@ from checkpoints import before, load_checkpoint
 from learning_lines import Line, Outcome
 from metrics import read_metrics
 from options import build_parser
-from run import Run
+from run import Run, batch_of
 from task import Task
 
 __all__ = ["add_options", "curve", "each", "outcome", "restored", "train"]
 
 POINTS = 100  # of a curve
 EXAMPLES = 1000  # that a length is tested with
+MINUTES = "minutes"  # the file of a run that says how long each of its processes took
 
 Own = TypeVar("Own")
 Done = TypeVar("Done")
@@ -61,6 +63,7 @@ def train(line: Line, seed: int, own: Path) -> Path:
         arguments += ["-resume", str(path)]
     script = Path(__file__).with_name(f"{line.task.name}_task.py")
     own.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
     with open(own / "log", "a", encoding="utf-8") as log:
         done = subprocess.run(
             [sys.executable, str(script), *arguments],
@@ -69,6 +72,8 @@ def train(line: Line, seed: int, own: Path) -> Path:
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
             check=False,
         )
+    with open(own / MINUTES, "a", encoding="utf-8") as file:
+        print((time.perf_counter() - begun) / 60, file=file)
     if done.returncode:
         raise SystemExit(f"{own / 'log'}: ended with {done.returncode}")
     return path
@@ -90,11 +95,24 @@ def outcome(line: Line, path: Path) -> Outcome:
     run = restored(line, path)
     generator = torch.Generator().manual_seed(run.options.seed + 3)
     scores = {length: run.test(length, generator) for length in line.lengths}
-    return Outcome(run.iteration, run.solved, run.level(), scores)
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    spent = path.parent / MINUTES
+    minutes = sum(map(float, spent.read_text("utf-8").split())) if spent.exists() else 0.0
+    return Outcome(run.iteration, run.solved, run.level(), scores, minutes, parameters)
 
 
-def curve(path: Path, metric: str) -> np.ndarray[Any, Any]:
-    """Iteration, mean loss, mean metric and level ``[points, 4]`` of a checkpoint's run."""
-    columns = read_metrics(path.with_suffix(".csv"))
-    values = np.stack([columns[name] for name in ("iteration", "loss", metric, "level")], 1)
+def curve(line: Line, path: Path) -> np.ndarray[Any, Any]:
+    """What became of a checkpoint's run, over time.
+
+    Returns:
+        Means ``[points, 5]`` of iteration, loss, the first metric, level and examples so far.
+    """
+    _, saved = load_checkpoint(path, line.task.name)
+    columns, options = read_metrics(path.with_suffix(".csv")), saved["options"]
+    examples = [
+        batch_of(int(length), options["batch_size"], options.get("batch_budget", 0))
+        for length in columns["length"]
+    ]
+    names = ("iteration", "loss", line.task.metrics[0], "level")
+    values = np.stack([*(columns[name] for name in names), np.cumsum(examples)], 1)
     return np.stack([part.mean(0) for part in np.array_split(values, min(POINTS, len(values)))])

@@ -19,12 +19,17 @@ from saved_parts import out_of_range, unlike, wrong_optimizer
 from task import Batch, Task
 from torch_adapters.recurrence import MemoryRNN
 
-__all__ = ["NotFiniteError", "Run"]
+__all__ = ["NotFiniteError", "Run", "batch_of"]
 
 # Options of the machine and the moment rather than of the run.
 NOT_KEPT = (
     "resume", "overwrite", "checkpoint_dir", "cuda", "tensorboard", "visdom", "visdom_port",
 )  # fmt: skip
+
+
+def batch_of(length: int, most: int, budget: int) -> int:
+    """How many examples of that length to run at a time: so many, or as -batch_budget allows."""
+    return max(1, min(most, budget // length)) if budget else most
 
 
 class NotFiniteError(Exception):
@@ -94,7 +99,7 @@ class Run:
         """The metrics on as many fresh examples of that length as ``-test_size`` says."""
         self.model.eval()
         batches = self.task.tests(self.options, length, self.options.test_size, generator)
-        size, examples = self._size(length, self.options.test_size), 0
+        size, examples = batch_of(length, self.options.test_size, self.options.batch_budget), 0
         sums = [0.0] * len(self.task.metrics)
         for batch in batches:
             for start in range(0, len(batch.input), size):
@@ -140,15 +145,12 @@ class Run:
     def _batch(
         self, length: int, generator: torch.Generator, batch_size: int | None = None
     ) -> Batch:
-        size = self._size(length, self.options.batch_size) if batch_size is None else batch_size
+        size = batch_size
+        if size is None:
+            size = batch_of(length, self.options.batch_size, self.options.batch_budget)
         shape = self.task.shape(self.options, length, generator)
         batch = self.task.batch(self.options, shape, size, generator)
         return Batch(*(part.to(self.device) for part in batch))
-
-    def _size(self, length: int, most: int) -> int:
-        """How many examples of that length to run at a time, of so many."""
-        budget = self.options.batch_budget
-        return max(1, min(most, budget // length)) if budget else most
 
     def others(self) -> list[Path]:
         """Checkpoints of another run that this one would replace."""

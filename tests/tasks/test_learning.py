@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,13 @@ def test_the_command(
     small = " ".join(SMALL) + " -iterations 6"
     yes = Line("one", "anything", CopyTask, small, (2, 3), lambda found: found.iterations == 6)
     no = yes._replace(options=small + " -memory_type sam", reached=lambda found: found.solved)
-    monkeypatch.setattr(learning, "LINES", {"yes": yes, "no": no})
+    for name, line in (("yes", yes), ("no", no)):
+        monkeypatch.setitem(LINES, name, line)
     where = ["-runs", str(tmp_path / "runs"), "-out", str(tmp_path / "out")]
     learning.main([*where, "-lines", "yes", "no", "-seeds", "3"])
     printed = capsys.readouterr().out
-    assert "one, seed 3: reached, 6 iterations, level 3; length 2: bit error 0." in printed
+    said = r"one, seed 3: reached, 6 iterations, \d minutes, level 3; length 2: bit error 0\."
+    assert re.search(said, printed)
     assert printed.count("NOT reached") == 1
     with open(tmp_path / "out" / "learning.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -83,6 +86,10 @@ def test_the_command(
     with open(tmp_path / "out" / "learning_curves.csv", encoding="utf-8", newline="") as file:
         points = list(csv.DictReader(file))
     assert [point["iteration"] for point in points] == [*"123456"] * 2
+    assert [point["examples"] for point in points][:3] == ["4", "8", "12"]
+    text = (tmp_path / "out" / "learning.md").read_text()
+    assert re.search(r"\| one \| anything \| 1 of 1 \| 6 \| \d \| \d{3} \| bit error at 2: ", text)
+    assert "| one | anything | 0 of 1 | 6 |" in text
     figure = (tmp_path / "out" / "learning.png").read_bytes()
     assert figure.startswith(b"\x89PNG")
 
@@ -90,7 +97,7 @@ def test_the_command(
         raise AssertionError
 
     monkeypatch.setattr(line_runs.subprocess, "run", not_again)
-    learning.main([*where, "-lines", "yes", "no", "-seeds", "3"])
+    learning.main([*where, "-lines", "yes", "-seeds", "3"])  # the other's rows stay
     assert (tmp_path / "out" / "learning.png").read_bytes() == figure
 
 

@@ -1,0 +1,172 @@
+"""The tables and the figure of what was learned; rows of lines that were not run again stay."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from learning_lines import LINES, Line, Outcome
+from memcore.errors import how_to_install
+
+__all__ = ["Runs", "draw", "tabulate", "update"]
+
+Runs = Mapping[tuple[str, int], Any]  # by line and seed
+Rows = list[dict[str, str]]
+
+COLUMNS = (
+    "line", "seed", "target", "reached", "iterations", "solved", "level", "minutes", "parameters",
+    "length", "metric", "value",
+)  # fmt: skip
+POINTS = ("line", "seed", "iteration", "mean_loss", "mean_metric", "level", "examples")
+
+
+def update(folder: Path, outcomes: Runs, curves: Runs) -> tuple[Rows, Rows]:
+    """Write both tables, with the rows of these runs in place of those they had, and return them.
+
+    Args:
+        folder: where ``learning.csv`` and ``learning_curves.csv`` are.
+        outcomes: an `Outcome` for each run.
+        curves: points ``[·, 5]`` for each run: iteration, loss, metric, level, examples so far.
+    """
+    fresh: Rows = []
+    for (name, seed), found in outcomes.items():
+        fresh += _rows(name, seed, LINES[name], found)
+    points: Rows = []
+    for (name, seed), own in curves.items():
+        for iteration, loss, metric, level, examples in own:
+            numbers = (round(iteration), f"{loss:.6f}", f"{metric:.6f}", f"{level:g}")
+            row = (name, seed, *numbers, round(examples))
+            points.append(dict(zip(POINTS, map(str, row), strict=True)))
+    return (
+        _merge(folder / "learning.csv", COLUMNS, fresh),
+        _merge(folder / "learning_curves.csv", POINTS, points),
+    )
+
+
+def _rows(name: str, seed: int, line: Line, found: Outcome) -> Rows:
+    first = (name, seed, line.target, line.reached(found), *found[:3])
+    first += (f"{found.minutes:.1f}", found.parameters)
+    return [
+        dict(zip(COLUMNS, map(str, (*first, length, metric, f"{value:.6f}")), strict=True))
+        for length, score in found.scores.items()
+        for metric, value in zip(line.task.metrics, score, strict=True)
+    ]
+
+
+def _merge(path: Path, names: Sequence[str], fresh: Rows) -> Rows:
+    """What the file holds of lines that there still are, fresh rows in place of older ones."""
+    kept: Rows = []
+    if path.exists():
+        with open(path, encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            kept = list(table) if tuple(table.fieldnames or ()) == tuple(names) else []
+    anew = {(row["line"], row["seed"]) for row in fresh}
+    kept = [row for row in kept if (row["line"], row["seed"]) not in anew]
+    place = {name: at for at, name in enumerate(LINES)}
+    rows = [row for row in kept + fresh if row["line"] in place]
+    rows.sort(key=lambda row: (place[row["line"]], int(row["seed"])))  # stable: as they were
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    print(f"table: {path}")
+    return rows
+
+
+def _by_line(rows: Rows) -> dict[str, dict[str, Rows]]:
+    """The rows of each seed of each line."""
+    found: dict[str, dict[str, Rows]] = {}
+    for row in rows:
+        found.setdefault(row["line"], {}).setdefault(row["seed"], []).append(row)
+    return found
+
+
+def tabulate(path: Path, rows: Rows) -> None:
+    """A table for people: a row for each line, what its seeds came to side by side."""
+    lines = [
+        "| | to reach | seeds that did | iterations | minutes | parameters | tested |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, seeds in _by_line(rows).items():
+        line, firsts = LINES[name], [own[0] for own in seeds.values()]
+        reached = sum(own["reached"] == "True" for own in firsts)
+        cells = [
+            line.title,
+            line.target,
+            f"{reached} of {len(firsts)}",
+            ", ".join(f"{int(own['iterations']):,}" for own in firsts),
+            ", ".join(f"{float(own['minutes']):.0f}" for own in firsts),
+            f"{int(firsts[0]['parameters']):,}",
+            _tested(line, list(seeds.values())),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"table: {path}")
+
+
+def _tested(line: Line, seeds: list[Rows]) -> str:
+    """The first metric at each length, of all seeds."""
+    first = line.task.metrics[0]
+    lengths = dict.fromkeys(row["length"] for own in seeds for row in own)
+    said = []
+    for length in lengths:
+        values = [
+            float(row["value"])
+            for own in seeds
+            for row in own
+            if (row["length"], row["metric"]) == (length, first)
+        ]
+        said.append(f"{length}: " + ", ".join(f"{100 * value:.2g} %" for value in values))
+    return f"{first} at " + "; ".join(said)
+
+
+def draw(path: Path, rows: Rows, points: Rows) -> None:
+    """A panel for each line: the metric, a curve for each seed, and the level if it grows."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"no figure: matplotlib is not installed ({how_to_install('viz')})")
+        return
+    outcomes, curves = _by_line(rows), _by_line(points)
+    height = -(-len(curves) // 2)
+    figure = Figure(figsize=(10, 0.6 + 2.7 * height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(height, 2, squeeze=False).flat)
+    for axis in axes[len(curves) :]:
+        axis.set_axis_off()
+    for axis, (name, seeds) in zip(axes, curves.items(), strict=False):
+        _draw_line(axis, LINES[name], outcomes[name], seeds)
+    figure.savefig(path, dpi=110)
+    print(f"figure: {path}")
+
+
+def _draw_line(axis: Any, line: Line, outcomes: dict[str, Rows], curves: dict[str, Rows]) -> None:
+    reached = sum(own[0]["reached"] == "True" for own in outcomes.values())
+    axis.set_title(
+        f"{line.title}: {reached} of {len(outcomes)} seeds reached\n{line.target}", fontsize="small"
+    )
+    columns = {seed: _numbers(own, POINTS[2:]) for seed, own in curves.items()}
+    levels = None
+    if any(np.ptp(own[:, 3]) for own in columns.values()):
+        levels = axis.twinx()
+        levels.set_yscale("log", base=2)
+        levels.set_ylabel("longest length (dashed)")
+    for number, (seed, own) in enumerate(columns.items()):
+        color = f"C{number}"
+        axis.plot(own[:, 0], own[:, 2], color=color, label=f"seed {seed}")
+        if levels is not None:
+            levels.plot(own[:, 0], own[:, 3], "--", color=color, alpha=0.6)
+    axis.set_xlabel("iteration")
+    axis.set_ylabel(line.task.metrics[0])
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+
+def _numbers(rows: Rows, names: Iterable[str]) -> np.ndarray[Any, Any]:
+    return np.array([[float(row[name]) for name in names] for row in rows])
