@@ -6,7 +6,10 @@ import argparse
 from collections import deque
 from typing import Any
 
-__all__ = ["Curriculum", "ExponentialCurriculum", "LinearCurriculum", "build_curriculum"]
+__all__ = [
+    "AdaptiveCurriculum", "Curriculum", "ExponentialCurriculum", "LinearCurriculum",
+    "build_curriculum",
+]  # fmt: skip
 
 
 class LinearCurriculum:
@@ -40,20 +43,23 @@ class LinearCurriculum:
         """Nothing to take over."""
 
 
-class ExponentialCurriculum:
-    """The longest sequence doubles whenever the average loss has come under a threshold.
+class LossCurriculum:
+    """The longest sequence grows whenever the average loss has come under a threshold.
 
-    Rae et al. 2016, *Scaling Memory-Augmented Neural Networks with Sparse Reads and Writes*. The
-    average is over the last ``window`` iterations, all of them at the present level.
+    The average is over the last ``window`` iterations, all of them at the present level.
     """
 
-    kind = "exponential"
+    kind: str
 
     def __init__(self, start: int, limit: int, *, threshold: float, window: int) -> None:
         self._start, self._limit = start, limit
         self._threshold = threshold
         self._level = _capped(start, limit)
         self._losses: deque[float] = deque(maxlen=window)
+
+    def grown(self, level: int) -> int:
+        """What follows a level."""
+        raise NotImplementedError
 
     def level(self, iteration: int) -> int:
         """The longest sequence now, whichever the iteration."""
@@ -68,7 +74,7 @@ class ExponentialCurriculum:
         self._losses.append(loss)
         full = len(self._losses) == self._losses.maxlen
         if full and sum(self._losses) / len(self._losses) < self._threshold:
-            self._level = _capped(2 * self._level, self._limit)
+            self._level = _capped(self.grown(self._level), self._limit)
             self._losses.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,7 +89,36 @@ class ExponentialCurriculum:
             self._losses.extend(saved["losses"])
 
 
-Curriculum = LinearCurriculum | ExponentialCurriculum
+class ExponentialCurriculum(LossCurriculum):
+    """The longest sequence doubles.
+
+    Rae et al. 2016, *Scaling Memory-Augmented Neural Networks with Sparse Reads and Writes*.
+    """
+
+    kind = "exponential"
+
+    def grown(self, level: int) -> int:
+        """Twice as much."""
+        return 2 * level
+
+
+class AdaptiveCurriculum(LossCurriculum):
+    """The longest sequence grows by as much each time."""
+
+    kind = "adaptive"
+
+    def __init__(
+        self, start: int, limit: int, *, threshold: float, window: int, increment: int
+    ) -> None:
+        super().__init__(start, limit, threshold=threshold, window=window)
+        self._increment = increment
+
+    def grown(self, level: int) -> int:
+        """The increment more."""
+        return level + self._increment
+
+
+Curriculum = LinearCurriculum | ExponentialCurriculum | AdaptiveCurriculum
 
 
 def _capped(level: int, limit: int) -> int:
@@ -94,13 +129,12 @@ def build_curriculum(options: argparse.Namespace, longest: int = 0) -> Curriculu
     """The curriculum of ``-curriculum`` with its options; never beyond ``longest``, 0 for any."""
     start = options.sequence_max_length
     limit = _capped(options.curriculum_limit or longest, longest)
+    average = {"threshold": options.curriculum_threshold, "window": options.curriculum_window}
     if options.curriculum == "exponential":
-        return ExponentialCurriculum(
-            start,
-            limit,
-            threshold=options.curriculum_threshold,
-            window=options.curriculum_window,
-        )
+        return ExponentialCurriculum(start, limit, **average)
+    if options.curriculum == "adaptive":
+        increment = max(1, options.curriculum_increment)
+        return AdaptiveCurriculum(start, limit, **average, increment=increment)
     return LinearCurriculum(
         start,
         limit,

@@ -206,12 +206,26 @@ def build_parser(
     switch("bidirectional", "a second controller reads from the end")
     switch("learned_memory", "what an empty slot holds is learned")
     add("sequence_max_length", positive, 4, "longest sequence, at first")
-    choose("curriculum", ("linear", "exponential"), "linear", "how the longest sequence grows")
-    add("curriculum_increment", natural, 0, "linear: by how much it grows")
-    add("curriculum_freq", positive, 1000, "linear: iterations between growths")
-    add("curriculum_threshold", number(float, 0), 0.01, "exponential: it doubles below this loss")
+    curricula = ("linear", "exponential", "adaptive")
+    choose("curriculum", curricula, "linear", "how the longest sequence grows")
     add(
-        "curriculum_window", positive, 100, "exponential: iterations that the loss is averaged over"
+        "curriculum_increment",
+        natural,
+        0,
+        "linear, adaptive: by how much it grows; adaptive: by 1 at the least",
+    )
+    add("curriculum_freq", positive, 1000, "linear: iterations between growths")
+    add(
+        "curriculum_threshold",
+        number(float, 0),
+        0.01,
+        "exponential: it doubles below this loss; adaptive: it grows",
+    )
+    add(
+        "curriculum_window",
+        positive,
+        100,
+        "exponential, adaptive: iterations that the loss is averaged over",
     )
     add("curriculum_limit", natural, 0, "where it stops growing; 0: nowhere")
     add("cuda", anything, -1, "CUDA device; -1: the CPU")

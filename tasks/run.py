@@ -103,11 +103,13 @@ class Run:
         sums = [0.0] * len(self.task.metrics)
         for batch in batches:
             for start in range(0, len(batch.input), size):
-                input, target = (part[start : start + size].to(self.device) for part in batch)
+                own = self._moved(Batch(*(part[start : start + size] for part in batch)))
                 with torch.no_grad():
-                    score = self.task.score(self.model(input)[0], target)
-                sums = [sum + len(input) * value for sum, value in zip(sums, score, strict=True)]
-                examples += len(input)
+                    own = self.task.answered(self.model, own)
+                    score = self.task.score(self.model(own.input)[0], own.target)
+                here = len(own.input)
+                sums = [sum + here * value for sum, value in zip(sums, score, strict=True)]
+                examples += here
         return tuple(sum / examples for sum in sums)
 
     def check_solved(self) -> bool:
@@ -128,6 +130,8 @@ class Run:
         model = self.memory
         batch = self._batch(length, torch.Generator().manual_seed(self.options.seed + 1), 1)
         model.eval()
+        with torch.no_grad():
+            batch = self.task.answered(model, batch)
         backend, model.debug = model.backend, True
         if backend == "numba":
             model.backend = "auto"  # which shows every step
@@ -149,7 +153,9 @@ class Run:
         if size is None:
             size = batch_of(length, self.options.batch_size, self.options.batch_budget)
         shape = self.task.shape(self.options, length, generator)
-        batch = self.task.batch(self.options, shape, size, generator)
+        return self._moved(self.task.batch(self.options, shape, size, generator))
+
+    def _moved(self, batch: Batch) -> Batch:
         return Batch(*(part.to(self.device) for part in batch))
 
     def others(self) -> list[Path]:

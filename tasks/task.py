@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from memcore import MemcoreError
@@ -91,6 +91,10 @@ class Task:
         """Batches that together show how well a length is learned, of equal weight."""
         shape = self.shape(options, length, generator)
         return [self.batch(options, shape, batch_size, generator)]
+
+    def answered(self, model: nn.Module, batch: Batch) -> Batch:
+        """The batch that a test scores: with the model's own answers, where these are shown."""
+        return batch
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """A scalar to minimize."""

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from curriculum import ExponentialCurriculum, LinearCurriculum, build_curriculum
+from curriculum import (
+    AdaptiveCurriculum,
+    ExponentialCurriculum,
+    LinearCurriculum,
+    LossCurriculum,
+    build_curriculum,
+)
 from kills import assert_same_run
 from options import build_parser
 from run import Run
@@ -16,7 +22,7 @@ from small_runs import run, run_killed, train
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
-def grown(curriculum: ExponentialCurriculum, losses: list[float]) -> list[int]:
+def grown(curriculum: LossCurriculum, losses: list[float]) -> list[int]:
     levels = []
     for iteration, loss in enumerate(losses, 1):
         curriculum.observe(loss)
@@ -61,7 +67,23 @@ def test_it_doubles_up_to_the_limit() -> None:
     assert ExponentialCurriculum(30, 10, threshold=0.1, window=1).level(0) == 10
 
 
-@pytest.mark.parametrize("kind", ["linear", "exponential"])
+def test_the_adaptive_curriculum_grows_by_as_much_each_time() -> None:
+    curriculum = AdaptiveCurriculum(3, 8, threshold=0.1, window=2, increment=2)
+    assert grown(curriculum, [0.0, 0.0, 0.3, 0.0, 0.1, 0.0]) == [3, 5, 5, 5, 7, 7]
+    assert curriculum.goal() is None
+    assert grown(curriculum, [0.0, 0.0, 0.0, 0.0]) == [7, 8, 8, 8]
+    assert curriculum.goal() == 8
+
+
+@pytest.mark.parametrize(("asked", "level"), [(0, 5), (1, 5), (3, 7)])
+def test_the_adaptive_curriculum_grows_by_one_at_least(asked: int, level: int) -> None:
+    options = f"-curriculum adaptive -curriculum_increment {asked} -curriculum_window 1"
+    curriculum = build_curriculum(build_parser("").parse_args(options.split()))
+    curriculum.observe(0.0)
+    assert curriculum.level(1) == level
+
+
+@pytest.mark.parametrize("kind", ["linear", "exponential", "adaptive"])
 @pytest.mark.parametrize(("asked", "longest", "limit"), [(0, 9, 9), (5, 9, 5), (12, 9, 9)])
 def test_never_longer_than_there_can_be(kind: str, asked: int, longest: int, limit: int) -> None:
     options = f"-curriculum {kind} -curriculum_increment 9 -curriculum_freq 1 -iterations 9"
@@ -133,7 +155,9 @@ def test_another_curriculum_after_resuming(tmp_path: Path) -> None:
     saved = ["-resume", str(tmp_path / "copy_dnc.pt"), "-iterations"]
     after = run(tmp_path, *saved, "6", *EXPONENTIAL)
     assert after["curriculum"] == {"kind": "exponential", "level": 6, "losses": []}
-    after = run(tmp_path, *saved, "7", "-curriculum", "linear")
+    after = run(tmp_path, *saved, "7", "-curriculum", "adaptive", "-curriculum_increment", "2")
+    assert after["curriculum"] == {"kind": "adaptive", "level": 5, "losses": []}
+    after = run(tmp_path, *saved, "8", "-curriculum", "linear")
     assert after["curriculum"] == {"kind": "linear"}
 
 
@@ -151,8 +175,9 @@ def test_the_learning_rate(name: str, rates: list[float]) -> None:
     assert [training.train_once().learning_rate for _ in range(4)] == pytest.approx(rates)
 
 
-def test_scheduler_and_curriculum_continue_bit_for_bit(tmp_path: Path) -> None:
-    options = (*EXPONENTIAL, "-curriculum_limit", "5", "-scheduler", "cosine")
+@pytest.mark.parametrize("kind", ["exponential", "adaptive"])
+def test_scheduler_and_curriculum_continue_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    options = (*EXPONENTIAL, "-curriculum", kind, "-curriculum_limit", "5", "-scheduler", "cosine")
     options = (*options, "-iterations", "12", "-lr", "0.1")
     run(tmp_path / "whole", *options)
     interrupted = tmp_path / "parts"

@@ -23,8 +23,10 @@ from memcore import MemcoreError
 from mqar_task import MQARTask, mqar_batch
 from priority_sort_task import PrioritySortTask, priority_sort_batch
 from repeat_copy_task import RepeatCopyTask, repeat_copy_batch
+from shortest_path_task import ShortestPathTask, shortest_path_batch
 from task import Batch, Task
 from training import main
+from traversal_task import TraversalTask, traversal_batch
 
 TASKS = Path(__file__).parents[2] / "tasks"
 ALL = [
@@ -35,7 +37,18 @@ ALL = [
     AssociativeRecallTask,
     PrioritySortTask,
     MQARTask,
+    TraversalTask,
+    ShortestPathTask,
 ]
+
+GRAPHS = {
+    "digits": 2,
+    "max_nodes": 12,
+    "max_neighbours": 3,
+    "planning_steps": 2,
+    "planning_per_node": 0.0,
+    "bidirectional": False,
+}
 
 
 MQAR = {"keys": 9, "values": 5, "overwriting": 0}
@@ -49,6 +62,7 @@ def options(**given: Any) -> argparse.Namespace:
             "sequence_max_length": 4,
             "queries": 1,
             **MQAR,
+            **GRAPHS,
             **given,
         }
     )
@@ -71,6 +85,8 @@ PURE = [
     (associative_recall_batch, (3, 4, 5)),
     (mqar_batch, (3, 9, 4, 5)),
     (priority_sort_batch, (3, 4, 5)),
+    (traversal_batch, (3, 7, 2, 4, 2)),
+    (shortest_path_batch, (3, 7, 2, 2, 2)),
 ]
 
 
@@ -362,6 +378,8 @@ COMMANDS = [
     "priority_sort_task.py -batch_size 4",
     "mqar_task.py -batch_size 4 -memory_type attention -nlayer 2",
     "mqar_task.py -batch_size 4 -memory_type none -overwriting 1 -batch_budget 20",
+    "traversal_task.py -batch_size 4 -mem_slot 32",
+    "shortest_path_task.py -batch_size 4 -mem_slot 32 -planning_per_node 0.5",
 ]
 
 
