@@ -71,7 +71,7 @@ def test_the_adaptive_curriculum_grows_by_as_much_each_time() -> None:
     curriculum = AdaptiveCurriculum(3, 8, threshold=0.1, window=2, increment=2)
     assert grown(curriculum, [0.0, 0.0, 0.3, 0.0, 0.1, 0.0]) == [3, 5, 5, 5, 7, 7]
     assert curriculum.goal() is None
-    assert grown(curriculum, [0.0, 0.0, 0.0, 0.0]) == [7, 8, 8, 8]
+    assert grown(curriculum, [0.0, 0.0, 0.0, 0.0]) == [8, 8, 8, 8]
     assert curriculum.goal() == 8
 
 
