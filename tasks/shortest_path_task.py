@@ -159,7 +159,8 @@ class ShortestPathTask(GraphTask):
         "mem_slot": 128,
         "mem_size": 32,
         "read_heads": 4,
-        "lr": 0.001,
+        "optim": "rmsprop",
+        "lr": 0.0005,
         "batch_size": 32,
     }
 

@@ -94,7 +94,8 @@ class TraversalTask(GraphTask):
         "mem_slot": 128,
         "mem_size": 32,
         "read_heads": 4,
-        "lr": 0.001,
+        "optim": "rmsprop",
+        "lr": 0.0005,
         "batch_size": 32,
     }
 

@@ -156,7 +156,8 @@ def test_another_curriculum_after_resuming(tmp_path: Path) -> None:
     after = run(tmp_path, *saved, "6", *EXPONENTIAL)
     assert after["curriculum"] == {"kind": "exponential", "level": 6, "losses": []}
     after = run(tmp_path, *saved, "7", "-curriculum", "adaptive", "-curriculum_increment", "2")
-    assert after["curriculum"] == {"kind": "adaptive", "level": 5, "losses": []}
+    assert (after["curriculum"]["kind"], after["curriculum"]["level"]) == ("adaptive", 3)
+    assert len(after["curriculum"]["losses"]) == 1  # those of another curriculum do not count
     after = run(tmp_path, *saved, "8", "-curriculum", "linear")
     assert after["curriculum"] == {"kind": "linear"}
 
