@@ -39,3 +39,4 @@ def report(run: Run) -> None:
     save_curve_picture(
         picture.with_name(f"{picture.stem}_curve.png"), title, columns, run.task.metrics
     )
+    run.task.report(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,20 +98,27 @@ class Run:
 
     def test(self, length: int, generator: torch.Generator) -> tuple[float, ...]:
         """The metrics on as many fresh examples of that length as ``-test_size`` says."""
-        self.model.eval()
         batches = self.task.tests(self.options, length, self.options.test_size, generator)
-        size, examples = batch_of(length, self.options.test_size, self.options.batch_budget), 0
-        sums = [0.0] * len(self.task.metrics)
+        size = batch_of(length, self.options.test_size, self.options.batch_budget)
+        return self.score(batches, size)
+
+    def score(self, batches: Sequence[Batch], size: int | None = None) -> tuple[float, ...]:
+        """The metrics on batches, the mean over all examples, of which ``size`` at a time."""
+        sums, examples = [0.0] * len(self.task.metrics), 0
         for batch in batches:
-            for start in range(0, len(batch.input), size):
-                own = self._moved(Batch(*(part[start : start + size] for part in batch)))
-                with torch.no_grad():
-                    own = self.task.answered(self.model, own)
-                    score = self.task.score(self.model(own.input)[0], own.target)
-                here = len(own.input)
+            for start in range(0, len(batch.input), size or len(batch.input)):
+                part = Batch(*(all[start : start + (size or len(all))] for all in batch))
+                score, here = self.task.score(*self.answer(part)), len(part.input)
                 sums = [sum + here * value for sum, value in zip(sums, score, strict=True)]
                 examples += here
         return tuple(sum / examples for sum in sums)
+
+    def answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The output for a batch as in a test, and the target that it is held against."""
+        self.model.eval()
+        with torch.no_grad():
+            own = self.task.answered(self.model, self._moved(batch))
+            return self.model(own.input)[0], own.target
 
     def check_solved(self) -> bool:
         """Whether three tests at the longest length of the run find the task solved."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,11 @@ from graphs import (
 from memcore import MemcoreError
 from task import Batch, Shape, check_sizes, number
 from triples import GraphTask, lay_out, logits_of
+from underground import graph_of, interchanges
+from underground_report import report_on_underground
+
+if TYPE_CHECKING:
+    from run import Run
 
 __all__ = ["ShortestPathTask", "due_moves", "shortest_path_batch", "shortest_path_of"]
 
@@ -234,6 +239,19 @@ class ShortestPathTask(GraphTask):
         """Which triples are none of those due, ``[B, p]``."""
         own = logits_of(output, target.shape[1]).argmax(3).unsqueeze(2)
         return ~((own == target).all(3) & due_moves(target)).any(2)
+
+    def report(self, run: Run) -> None:
+        """Shortest paths on the London Underground."""
+        nodes = len(interchanges().stations)
+        planning = self.planning(run.options, nodes)
+
+        def ask(graph: Graph, length: int, generator: torch.Generator) -> Batch:
+            return shortest_path_of(graph, length, run.options.digits, generator, planning)
+
+        farthest = int(
+            distances(graph_of(interchanges(), 1, 2, torch.Generator()).edges, nodes).max()
+        )
+        report_on_underground(run, min(run.level(), farthest), ask)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from memcore import MemcoreError
+
+if TYPE_CHECKING:
+    from run import Run
 
 __all__ = ["AddOption", "Batch", "BitsTask", "Shape", "Task", "check_sizes", "number"]
 
@@ -111,6 +114,9 @@ class Task:
     def show(self, output: Tensor) -> Tensor:
         """What to draw of the output ``[B, T, Y]``, in [0, 1]."""
         raise NotImplementedError
+
+    def report(self, run: Run) -> None:
+        """What else to say and draw once it is trained."""
 
 
 class BitsTask(Task):

@@ -7,7 +7,7 @@ level is the longest walk, with which the graphs grow.
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ from graphs import (
 )
 from task import Batch, Shape, check_sizes
 from triples import GraphTask, lay_out, logits_of
+from underground_report import report_on_underground
+
+if TYPE_CHECKING:
+    from run import Run
 
 __all__ = ["TraversalTask", "traversal_batch", "traversal_of"]
 
@@ -110,6 +114,14 @@ class TraversalTask(GraphTask):
         """Cross entropy of the triples that are due, per digit."""
         logits = logits_of(output, target.shape[1])
         return cross_entropy(logits.flatten(0, 2), target.flatten())
+
+    def report(self, run: Run) -> None:
+        """Walks on the London Underground."""
+
+        def ask(graph: Graph, length: int, generator: torch.Generator) -> Batch:
+            return traversal_of(graph, length, run.options.digits, generator)
+
+        report_on_underground(run, run.level(), ask)
 
 
 if __name__ == "__main__":
