@@ -22,7 +22,10 @@ from repeat_copy_task import RepeatCopyTask
 
 __all__ = ["STUDIES", "VARIANTS", "main"]
 
-RECALL = "-sequence_max_length 6 -curriculum linear -iterations 4000 -test_size 1000"
+RECALL = (
+    "-queries 1 -batch_size 128 -batch_budget 0 -mem_size 32 -sparse_reads 16 "
+    "-sequence_max_length 6 -curriculum linear -iterations 4000 -test_size 1000"
+)
 
 
 def _solved(found: Outcome) -> bool:

@@ -57,22 +57,25 @@ class AssociativeRecallTask(BitsTask):
     name = "associative_recall"
     metrics = ("bit error", "share of wrong values")
     multiples = (1, 1.5, 2)
-    # A head sees 16 slots: with 4 it takes many times as long to discover that memory helps. The
-    # slots that are read but empty count as accessed, so that many more than pairs are needed.
+    # That memory helps is discovered many times as fast with several queries and with slots that
+    # have room for key and value. The slots that are read but empty count as accessed, so that many
+    # more than pairs are needed.
     defaults: dict[str, Any] = {
         "input_size": 17,
-        "sequence_max_length": 8,
+        "sequence_max_length": 4,
         "curriculum": "exponential",
-        "curriculum_threshold": 0.02,
+        "curriculum_threshold": 0.04,
+        "queries": 8,
         "memory_type": "sam",
-        "mem_slot": 4096,
-        "mem_size": 32,
+        "mem_slot": 16384,
+        "mem_size": 64,
         "read_heads": 1,
-        "sparse_reads": 16,
+        "sparse_reads": 4,
         "nhlayer": 1,
         "optim": "rmsprop",
         "lr": 0.001,
-        "batch_size": 128,
+        "batch_size": 64,
+        "batch_budget": 8192,
     }
 
     def add_options(self, add: AddOption) -> None:
