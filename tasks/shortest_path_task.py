@@ -151,7 +151,7 @@ class ShortestPathTask(GraphTask):
     """
 
     name = "shortest_path"
-    # With one edge from each node, or with many, long shortest paths are too rare.
+    # With many edges from each node, as with one, long shortest paths are too rare.
     least_neighbours = 2
     most_neighbours = 4
     defaults: dict[str, Any] = {
@@ -189,6 +189,10 @@ class ShortestPathTask(GraphTask):
     def longest(self, options: argparse.Namespace) -> int:
         """A third of the nodes."""
         return options.max_nodes // 3
+
+    def least(self, path: int) -> int:
+        """One edge, with which the next is easily found, and two where that is too few."""
+        return 1 if path <= 2 else 2
 
     def batch(
         self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator

@@ -10,8 +10,6 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from graphs import (
     Graph,
@@ -24,7 +22,7 @@ from graphs import (
     triples_of,
 )
 from task import Batch, Shape, check_sizes
-from triples import GraphTask, lay_out, logits_of
+from triples import GraphTask, lay_out
 from underground_report import report_on_underground
 
 if TYPE_CHECKING:
@@ -109,11 +107,6 @@ class TraversalTask(GraphTask):
         """Of `traversal_batch`; the shape is nodes, neighbours and path."""
         nodes, neighbours, path = shape
         return traversal_batch(batch_size, nodes, neighbours, path, options.digits, generator)
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy of the triples that are due, per digit."""
-        logits = logits_of(output, target.shape[1])
-        return cross_entropy(logits.flatten(0, 2), target.flatten())
 
     def report(self, run: Run) -> None:
         """Walks on the London Underground."""

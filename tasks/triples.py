@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from graphs import one_hot_digits
 from task import Batch, Shape, Task, number
@@ -61,6 +62,11 @@ class TripleTask(Task):
         """Three labels and two flags in, three labels out, whatever ``-input_size``."""
         return 3 * options.digits * 10 + 2, 3 * options.digits * 10
 
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy of the triples that are due, per digit."""
+        logits = logits_of(output, target.shape[1])
+        return cross_entropy(logits.flatten(0, 2), target.flatten())
+
     def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:
         """Share of answers with a wrong triple, and of wrong triples."""
         wrong = self.wrong(output, target)
@@ -108,11 +114,16 @@ class GraphTask(TripleTask):
 
     def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
         """Nodes, neighbours and path length."""
+        path = _between(1, length, generator)
         low, high = (min(size, options.max_nodes) for size in (3 * length, 3 * length + 3))
         nodes = _between(low, high, generator)
         most = min(options.max_neighbours, nodes - 1)
-        neighbours = _between(min(self.least_neighbours, most), most, generator)
-        return nodes, neighbours, _between(1, length, generator)
+        neighbours = _between(min(self.least(path), most), most, generator)
+        return nodes, neighbours, path
+
+    def least(self, path: int) -> int:
+        """The fewest edges that leave a node, for paths of a length."""
+        return 1
 
     def tests(
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator

@@ -19,6 +19,7 @@ from adding_task import AddingTask, adding_batch
 from argmax_task import ArgmaxTask, argmax_batch
 from associative_recall_task import AssociativeRecallTask, associative_recall_batch, distinct_bits
 from copy_task import CopyTask, copy_batch
+from family_tree_task import FamilyTreeTask, family_tree_batch
 from memcore import MemcoreError
 from mqar_task import MQARTask, mqar_batch
 from priority_sort_task import PrioritySortTask, priority_sort_batch
@@ -39,6 +40,7 @@ ALL = [
     MQARTask,
     TraversalTask,
     ShortestPathTask,
+    FamilyTreeTask,
 ]
 
 GRAPHS = {
@@ -48,6 +50,10 @@ GRAPHS = {
     "planning_steps": 2,
     "planning_per_node": 0.0,
     "bidirectional": False,
+    "relation_length": 4,
+    "generations": 4,
+    "couples": 2,
+    "children": 2,
 }
 
 
@@ -87,6 +93,7 @@ PURE = [
     (priority_sort_batch, (3, 4, 5)),
     (traversal_batch, (3, 7, 2, 4, 2)),
     (shortest_path_batch, (3, 7, 2, 2, 2)),
+    (family_tree_batch, (3, 4, 2, 2, 2, 2)),
 ]
 
 
@@ -379,6 +386,7 @@ COMMANDS = [
     "mqar_task.py -batch_size 4 -memory_type attention -nlayer 2",
     "mqar_task.py -batch_size 4 -memory_type none -overwriting 1 -batch_budget 20",
     "traversal_task.py -batch_size 4 -mem_slot 32",
+    "family_tree_task.py -batch_size 4 -mem_slot 32 -children 3",
     "shortest_path_task.py -batch_size 4 -mem_slot 32 -planning_per_node 0.5",
 ]
 
