@@ -26,7 +26,7 @@ from family_trees import (
 from graphs import digits_of, distinct_labels, shuffled
 from memcore import MemcoreError
 from task import Batch, Shape, check_sizes, number
-from triples import TripleTask, lay_out
+from triples import TripleTask, half_the_most, lay_out
 
 __all__ = ["FamilyTreeTask", "family_tree_batch"]
 
@@ -139,8 +139,7 @@ class FamilyTreeTask(TripleTask):
 
     def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
         """Generations and steps."""
-        steps = int(torch.randint(1, length + 1, (), generator=generator))
-        return min(length + 1, options.generations), steps
+        return min(length + 1, options.generations), half_the_most(length, generator)
 
     def batch(
         self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator

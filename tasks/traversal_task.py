@@ -89,8 +89,8 @@ class TraversalTask(GraphTask):
     defaults: dict[str, Any] = {
         "sequence_max_length": 1,
         "curriculum": "adaptive",
-        "curriculum_threshold": 0.1,
-        "curriculum_window": 50,
+        "curriculum_threshold": 0.05,
+        "curriculum_window": 100,
         "nhid": 128,
         "nhlayer": 1,
         "mem_slot": 128,

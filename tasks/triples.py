@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from graphs import one_hot_digits
 from task import Batch, Shape, Task, number
 
-__all__ = ["GraphTask", "TripleTask", "lay_out", "logits_of"]
+__all__ = ["GraphTask", "TripleTask", "half_the_most", "lay_out", "logits_of"]
 
 
 def lay_out(phases: Sequence[Tensor], digits: int) -> Tensor:
@@ -85,7 +85,8 @@ class GraphTask(TripleTask):
     """Triples of a random graph, whose size grows with the level.
 
     A batch of length ℓ has graphs of 3·ℓ to 3·ℓ + 3 nodes, at most ``-max_nodes``, 1 to
-    ``-max_neighbours`` edges from each, and paths of 1 to ℓ edges; tests have the most of each.
+    ``-max_neighbours`` edges from each, and a path of ℓ edges or, in half of the batches, of 1 to
+    ℓ; tests have the most of each. Half of the batches have the length of the level.
     """
 
     least_neighbours = 1
@@ -112,9 +113,13 @@ class GraphTask(TripleTask):
             )
         return super().sizes(options)
 
+    def length(self, longest: int, generator: torch.Generator) -> int:
+        """The longest in half of the batches: else the loss tells of shorter ones alone."""
+        return half_the_most(longest, generator)
+
     def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
         """Nodes, neighbours and path length."""
-        path = _between(1, length, generator)
+        path = half_the_most(length, generator)
         low, high = (min(size, options.max_nodes) for size in (3 * length, 3 * length + 3))
         nodes = _between(low, high, generator)
         most = min(options.max_neighbours, nodes - 1)
@@ -132,6 +137,11 @@ class GraphTask(TripleTask):
         nodes = min(3 * length + 3, options.max_nodes)
         shape = nodes, min(options.max_neighbours, nodes - 1), length
         return [self.batch(options, shape, batch_size, generator)]
+
+
+def half_the_most(most: int, generator: torch.Generator) -> int:
+    """That number in one half of the cases, one from 1 to it in the other."""
+    return most if _between(0, 1, generator) else _between(1, most, generator)
 
 
 def _between(low: int, high: int, generator: torch.Generator) -> int:
