@@ -29,7 +29,7 @@ from graphs import (
 )
 from memcore import MemcoreError
 from task import Batch, Shape, check_sizes, number
-from triples import GraphTask, lay_out, logits_of
+from triples import GraphTask, half_the_most, lay_out, logits_of
 from underground import graph_of, interchanges
 from underground_report import report_on_underground
 
@@ -146,8 +146,9 @@ class ShortestPathTask(GraphTask):
 
     Channels in: source, edge and destination, the flags of a new phase and of an answer. Channels
     out: source, edge and destination. While training, what is due follows from the triple shown, so
-    that a sequence is one call of the model. In tests it is the model's own that is shown, and an
-    answer is right if it leads along edges from start to end in as few steps as can be.
+    that a sequence is one call of the model, and half of the batches have fewer blank steps. In
+    tests it is the model's own triple that is shown, and an answer is right if it leads along edges
+    from start to end in as few steps as can be.
     """
 
     name = "shortest_path"
@@ -172,7 +173,7 @@ class ShortestPathTask(GraphTask):
     def add_options(self, add: Callable[..., None]) -> None:
         """How many steps there are to plan in."""
         super().add_options(add)
-        add("planning_steps", number(int, 0, 2**31 - 1), 10, "blank steps before the answer")
+        add("planning_steps", number(int, 0, 2**31 - 1), 10, "most blank steps before the answer")
         add("planning_per_node", number(float, 0), 0.0, "so many more for each node")
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
@@ -194,15 +195,25 @@ class ShortestPathTask(GraphTask):
         """One edge, with which the next is easily found, and two where that is too few."""
         return 1 if path <= 2 else 2
 
+    def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
+        """As of all graphs, and blank steps: all in half of the batches, else from none to all."""
+        nodes, neighbours, path = super().shape(options, length, generator)
+        planning = half_the_most(self.planning(options, nodes) + 1, generator) - 1
+        return nodes, neighbours, path, planning
+
+    def largest(self, options: argparse.Namespace, length: int) -> Shape:
+        """As of all graphs, and all blank steps."""
+        nodes, neighbours, path = super().largest(options, length)
+        return nodes, neighbours, path, self.planning(options, nodes)
+
     def batch(
         self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Of `shortest_path_batch`; the shape is nodes, neighbours and path."""
-        nodes, neighbours, path = shape
+        """Of `shortest_path_batch`; the shape is nodes, neighbours, path and planning."""
+        nodes, neighbours, path, planning = shape
         return shortest_path_batch(
-            batch_size, nodes, neighbours, path, options.digits, generator,
-            self.planning(options, nodes),
-        )  # fmt: skip
+            batch_size, nodes, neighbours, path, options.digits, generator, planning
+        )
 
     @staticmethod
     def planning(options: argparse.Namespace, nodes: int) -> int:

@@ -134,9 +134,12 @@ class GraphTask(TripleTask):
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
     ) -> list[Batch]:
         """A batch of the largest graphs and the longest paths of that length."""
+        return [self.batch(options, self.largest(options, length), batch_size, generator)]
+
+    def largest(self, options: argparse.Namespace, length: int) -> Shape:
+        """The shape with the most of all that there are at a length."""
         nodes = min(3 * length + 3, options.max_nodes)
-        shape = nodes, min(options.max_neighbours, nodes - 1), length
-        return [self.batch(options, shape, batch_size, generator)]
+        return nodes, min(options.max_neighbours, nodes - 1), length
 
 
 def half_the_most(most: int, generator: torch.Generator) -> int:

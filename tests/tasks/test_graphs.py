@@ -325,8 +325,11 @@ def test_planning_grows_with_the_graph() -> None:
     task = ShortestPathTask()
     own = options_of(task, "-planning_steps", "4", "-planning_per_node", "0.5")
     assert [task.planning(own, nodes) for nodes in (3, 4, 9)] == [6, 6, 8]
-    batch = task.batch(own, (9, 2, 3), 2, drawn(0))
-    assert batch.input.shape[1] == 18 + 1 + 8 + 3
+    generator = drawn(0)
+    shapes = [task.shape(own, 3, generator) for _ in range(1000)]
+    assert {planning for nodes, _, _, planning in shapes if nodes == 10} == set(range(10))
+    (test,) = task.tests(own, 3, 2, drawn(0))
+    assert test.input.shape[1] == 36 + 1 + 10 + 3
 
 
 @pytest.mark.parametrize(
