@@ -166,7 +166,7 @@ class ShortestPathTask(GraphTask):
         "mem_size": 32,
         "read_heads": 4,
         "optim": "rmsprop",
-        "lr": 0.0005,
+        "lr": 0.001,
         "batch_size": 32,
     }
 
