@@ -122,8 +122,8 @@ FAULTS = (
     Fault(
         "each vector is repeated by itself, not the sequence",
         "tasks/repeat_copy_task.py",
-        "target[:, :-1, :width] = bits.repeat(1, repeats, 1)",
-        "target[:, :-1, :width] = bits.repeat_interleave(repeats, 1)",
+        "target[:, :-1, :bits] = vectors.repeat(1, repeats, 1)",
+        "target[:, :-1, :bits] = vectors.repeat_interleave(repeats, 1)",
         (f"{GENERATORS}::test_repeat_copy",),
     ),
     Fault(
