@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["Before", "before", "load_checkpoint", "save_checkpoint", "write_whole"]
+__all__ = [
+    "Before", "before", "checkpoint_path", "load_checkpoint", "save_checkpoint", "write_whole",
+]  # fmt: skip
 
 KIND = "memcore task checkpoint, version "
 FORMAT = KIND + "2"
@@ -42,6 +44,11 @@ class Before(Enum):
 
 class _RefusedError(Exception):
     """A checkpoint that cannot be gone on from, and why."""
+
+
+def checkpoint_path(folder: Path, task: str, memory_type: str) -> Path:
+    """Where a run of that task and that memory keeps its checkpoint."""
+    return folder / f"{task}_{memory_type}.pt"
 
 
 def before(path: Path) -> Path:

@@ -15,7 +15,9 @@ from memcore.backends import check_backend, numba_is_missing
 from memcore.index import check_choice
 from task import AddOption, number
 
-__all__ = ["build_parser", "choose_device", "wrong_option"]
+__all__ = ["AUTO", "build_parser", "choose_device", "wrong_option"]
+
+AUTO = "auto"  # in place of the checkpoint to go on from
 
 # What only a memory has.
 OF_MEMORIES = (
@@ -48,6 +50,10 @@ def _path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a path, got an empty one")
     return Path(text)
+
+
+def _resume(text: str) -> Path | str:
+    return AUTO if text == AUTO else _path(text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -244,7 +250,13 @@ def build_parser(
         Path("checkpoints"),
         "folder for checkpoints, metrics and pictures",
     )
-    add("resume", _path, None, "checkpoint to go on from; its options become the defaults")
+    add(
+        "resume",
+        _resume,
+        None,
+        "checkpoint to go on from; its options become the defaults. auto: the one in "
+        "-checkpoint_dir, if there is one",
+    )
     switch("overwrite", "replace what another run left in -checkpoint_dir")
     if add_options is not None:
         add_options(add)
@@ -277,14 +289,22 @@ def wrong_option(parser: argparse.ArgumentParser, saved: dict[Any, Any]) -> str 
     return None
 
 
-def choose_device(cuda: int) -> torch.device:
-    """The device of ``-cuda``; ends the program with one line where there is no such."""
+def choose_device(cuda: int, rank: int = 0, count: int = 1) -> torch.device:
+    """The device of ``-cuda``; ends the program with one line where there is no such.
+
+    Args:
+        cuda: the device of the first process on this machine; -1: the CPU, for all.
+        rank: which process of this machine it is for.
+        count: how many processes this machine has; all must have a device.
+    """
     if cuda < 0:
         return torch.device("cpu")
-    count = torch.cuda.device_count()
-    if cuda >= count:
+    there = torch.cuda.device_count()
+    last = cuda + count - 1
+    if last >= there:
+        upto = f" to {last}, one for each process" if count > 1 else ""
         raise SystemExit(
-            f"-cuda {cuda}: no such device, this machine has {count} for CUDA; "
+            f"-cuda {cuda}: no such device{upto}, this machine has {there} for CUDA; "
             "use -cuda -1 for the CPU"
         )
-    return torch.device("cuda", cuda)
+    return torch.device("cuda", cuda + rank)

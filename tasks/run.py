@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from checkpoints import Before, before, save_checkpoint
+from checkpoints import Before, before, checkpoint_path, save_checkpoint
 from curriculum import build_curriculum
 from memcore import MemcoreError
 from metrics import Averages, Row
 from models import build_model, build_optimizer, build_scheduler
+from processes import Processes
 from saved_parts import out_of_range, unlike, wrong_optimizer
 from task import Batch, Task
 from torch_adapters.recurrence import MemoryRNN
@@ -40,11 +42,18 @@ class NotFiniteError(Exception):
 class Run:
     """Everything that a checkpoint must hold."""
 
-    def __init__(self, task: Task, options: argparse.Namespace, device: torch.device) -> None:
+    def __init__(
+        self,
+        task: Task,
+        options: argparse.Namespace,
+        device: torch.device,
+        processes: Processes | None = None,
+    ) -> None:
         torch.manual_seed(options.seed)
         self.task = task
         self.options = options
         self.device = device
+        self.processes = Processes() if processes is None else processes
         self.model = build_model(options, task.sizes(options)).to(device)
         self.optimizer = build_optimizer(options.optim, self.model.parameters(), options.lr)
         self.scheduler = build_scheduler(options.scheduler, self.optimizer, options.iterations)
@@ -54,7 +63,7 @@ class Run:
         self.iteration = 0
         self.solved = False
         self.saved_at: int | None = None  # the iteration of the checkpoint that is there
-        self.checkpoint = options.checkpoint_dir / f"{task.name}_{options.memory_type}.pt"
+        self.checkpoint = checkpoint_path(options.checkpoint_dir, task.name, options.memory_type)
         self.then = Before.DROP  # with what is there: of another run, until shown otherwise
 
     @property
@@ -69,7 +78,7 @@ class Run:
         return self.curriculum.level(self.iteration)
 
     def train_once(self) -> Row:
-        """One iteration.
+        """One iteration, in all processes at the same time.
 
         Raises:
             NotFiniteError: the loss or its gradient is not finite; the model stays as it was.
@@ -80,18 +89,19 @@ class Run:
         batch = self._batch(length, self.data)
         self.model.train()
         self.optimizer.zero_grad()
-        output = self.model(batch.input)[0]
-        loss = self.task.loss(output, batch.target)
-        if not math.isfinite(loss.item()):
-            raise NotFiniteError(f"the loss is {loss.item()}")
-        loss.backward()
+        output = self._output(batch.input)
+        own_loss = self.task.loss(output, batch.target)
+        own_scores = self.task.score(output.detach(), batch.target)
+        loss, *scores = self.processes.mean((own_loss.item(), *own_scores))
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"the loss is {loss}")
+        own_loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip or math.inf)
         if not math.isfinite(norm):
             raise NotFiniteError(f"the norm of the gradient is {norm:g}")
         self.optimizer.step()
         self.scheduler.step()
-        scores = self.task.score(output.detach(), batch.target)
-        row = Row(self.iteration, length, loss.item(), scores, rate, level)
+        row = Row(self.iteration, length, loss, tuple(scores), rate, level)
         self.curriculum.observe(row.loss)
         self.averages.add(row)
         return row
@@ -124,9 +134,14 @@ class Run:
         """Whether three tests at the longest length of the run find the task solved."""
         length = None if self.options.train_on else self.curriculum.goal()
         generator = torch.Generator().manual_seed(self.options.seed + self.iteration + 1)
-        self.solved = length is not None and all(
-            self.task.solved(self.test(length, generator)) for _ in range(3)
-        )
+
+        def tested() -> bool:
+            return length is not None and all(
+                self.task.solved(self.test(length, generator)) for _ in range(3)
+            )
+
+        # The first process alone: its examples are then those of a run of one process.
+        self.solved = self.processes.in_first(tested)
         return self.solved
 
     def example(self, length: int) -> tuple[Batch, Tensor, dict[str, Any]]:
@@ -157,27 +172,39 @@ class Run:
     def _batch(
         self, length: int, generator: torch.Generator, batch_size: int | None = None
     ) -> Batch:
-        size = batch_size
-        if size is None:
-            size = batch_of(length, self.options.batch_size, self.options.batch_budget)
+        """That many examples, or this process's share of what all train on."""
         shape = self.task.shape(self.options, length, generator)
-        return self._moved(self.task.batch(self.options, shape, size, generator))
+        if batch_size is None:
+            whole = batch_of(length, self.options.batch_size, self.options.batch_budget)
+            batch_size = self.processes.share(whole)
+            generator = self.processes.own_stream(generator)
+        return self._moved(self.task.batch(self.options, shape, batch_size, generator))
 
     def _moved(self, batch: Batch) -> Batch:
         return Batch(*(part.to(self.device) for part in batch))
+
+    @cached_property
+    def _output(self) -> Callable[[Tensor], Tensor]:
+        return self.processes.output_of(self.model, self.device)
 
     def others(self) -> list[Path]:
         """Checkpoints of another run that this one would replace."""
         if self.then is not Before.DROP:
             return []
-        return [path for path in (self.checkpoint, before(self.checkpoint)) if path.exists()]
+        paths = (self.checkpoint, before(self.checkpoint))
+        return self.processes.in_first(lambda: [path for path in paths if path.exists()])
 
     def save(self) -> None:
-        """Write the checkpoint.
+        """Write the checkpoint, in the first process.
 
         Raises:
             NotFiniteError: a parameter is not finite; the checkpoint that is there stays.
         """
+        self.processes.in_first(self._write)
+        self.then = Before.ROTATE
+        self.saved_at = self.iteration
+
+    def _write(self) -> None:
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 raise NotFiniteError(f"{name} is no longer finite")
@@ -198,8 +225,6 @@ class Run:
         if self.device.type == "cuda":
             content["random_cuda"] = torch.cuda.get_rng_state(self.device)
         save_checkpoint(self.checkpoint, content, self.then)
-        self.then = Before.ROTATE
-        self.saved_at = self.iteration
 
     def clear(self) -> None:
         """Remove the checkpoints that this run does not go on from."""

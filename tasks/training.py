@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from checkpoints import Before, load_checkpoint
+import torch
+
+from checkpoints import Before, before, checkpoint_path, load_checkpoint
 from heat_maps import HeatMapServer
 from interruption import deferred_interrupt
 from memcore import MemcoreError
 from memcore.errors import how_to_install
 from metrics import MetricsFile, Sink, TensorBoard
-from options import build_parser, choose_device, wrong_option
+from options import AUTO, build_parser, choose_device, wrong_option
+from processes import Processes
 from report import describe, report
 from run import NotFiniteError, Run
 from task import Task
@@ -23,31 +27,47 @@ __all__ = ["main"]
 
 
 def main(task: Task, description: str, argv: Sequence[str] | None = None) -> None:
-    """Train a task from the command line, test it on longer sequences, draw what it learned."""
-    parser = build_parser(description, task.add_options, **task.defaults)
-    options = parser.parse_args(argv)
-    source, saved = None, {}
-    if options.resume is not None:
-        source, saved = load_checkpoint(options.resume, task.name)
+    """Train a task from the command line, test it on longer sequences, draw what it learned.
+
+    Started by ``torchrun``, it is one of several processes, each with its share of the batches.
+    """
+    processes = Processes.started()
+    with processes.one_voice():
+        parser = build_parser(description, task.add_options, **task.defaults)
+        options = parser.parse_args(argv)
+        with processes.connected():
+            _train_and_report(task, parser, argv, options, processes)
+
+
+def _train_and_report(
+    task: Task,
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    options: argparse.Namespace,
+    processes: Processes,
+) -> None:
+    # The first process reads for all, so that none is without when it begins to write.
+    source, saved = processes.in_first(lambda: _checkpoint(task, options))
+    if source is not None:
         wrong = wrong_option(parser, saved["options"])
         if wrong is not None:
             raise SystemExit(f"-resume {source}: not a whole checkpoint, its {wrong}")
         parser.set_defaults(**saved["options"], checkpoint_dir=source.parent)
         options = parser.parse_args(argv)
-    device = choose_device(options.cuda)
-    try:
-        options.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SystemExit(f"-checkpoint_dir {options.checkpoint_dir}: {error.strerror}") from None
-    try:
-        run = Run(task, options, device)
-    except (MemoryError, MemcoreError, OSError, OverflowError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SystemExit(f"the options describe no model that can be made: {reason}") from None
+    if options.batch_size % processes.count:
+        parser.error(
+            "argument -batch_size/--batch_size: expected a multiple of the number of processes, "
+            f"{processes.count}, got {options.batch_size}"
+        )
+    device = choose_device(options.cuda, processes.rank_here, processes.count_here)
+    processes.in_first(lambda: _make(options.checkpoint_dir))
+    run = processes.in_all(lambda: _build(task, options, device, processes))
     _begin(run, source, saved)
     try:
         with ExitStack() as stack:
-            sinks = [stack.enter_context(closing(sink)) for sink in _sinks(run, source, saved)]
+            sinks = processes.in_all(lambda: _sinks(run, source, saved) if processes.first else [])
+            for sink in sinks:
+                stack.enter_context(closing(sink))
             if run.then is Before.DROP:
                 run.save()  # one that goes with the metrics
             interrupted = _train(run, sinks)
@@ -67,12 +87,41 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None) -> Non
             f"stopped at iteration {run.iteration}; go on with -resume {run.checkpoint}"
         )
     print(f"checkpoint: {run.checkpoint}")
+    if not processes.first:
+        return
     try:
         report(run)
     except KeyboardInterrupt:
         raise SystemExit("stopped before the report was done") from None
     except OSError as error:
         raise SystemExit(f"no report: {error}") from None
+
+
+def _checkpoint(task: Task, options: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
+    """Which checkpoint ``-resume`` means and what it holds, if there is any."""
+    path = options.resume
+    if path == AUTO:
+        path = checkpoint_path(options.checkpoint_dir, task.name, options.memory_type)
+        if not path.exists() and not before(path).exists():
+            return None, {}
+    return (None, {}) if path is None else load_checkpoint(path, task.name)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"-checkpoint_dir {folder}: {error.strerror}") from None
+
+
+def _build(
+    task: Task, options: argparse.Namespace, device: torch.device, processes: Processes
+) -> Run:
+    try:
+        return Run(task, options, device, processes)
+    except (MemoryError, MemcoreError, OSError, OverflowError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SystemExit(f"the options describe no model that can be made: {reason}") from None
 
 
 def _begin(run: Run, source: Path | None, saved: dict[str, Any]) -> None:
@@ -120,7 +169,8 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
     except ImportError:
         raise SystemExit(f"the tasks need tqdm: {how_to_install('viz')}") from None
 
-    options, names = run.options, ("loss", *run.task.metrics)
+    options, processes = run.options, run.processes
+    names = ("loss", *run.task.metrics)
     since, begun = time.perf_counter(), run.iteration
     progress = tqdm(
         total=options.iterations,
@@ -128,12 +178,14 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
         desc=run.task.name,
         unit="it",
         dynamic_ncols=True,
-        disable=None,
+        disable=None if processes.first else True,
     )
     port, say = options.visdom_port, progress.write
-    heat_maps = HeatMapServer.connect(port, say) if options.visdom else None
+    shown = options.visdom and processes.first
+    heat_maps = HeatMapServer.connect(port, say) if shown else None
     with progress, deferred_interrupt() as interrupted:
-        while run.iteration < options.iterations and not run.solved and not interrupted.is_set():
+        processes.heed(interrupted)
+        while run.iteration < options.iterations and not run.solved and not processes.interrupted():
             row = run.train_once()
             for sink in sinks:
                 sink.add(row)
@@ -156,7 +208,7 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
                 since, begun = time.perf_counter(), run.iteration
             if run.iteration % options.check_freq == 0:
                 _save(run, sinks)
-    return interrupted.is_set()
+    return processes.interrupted()
 
 
 def _show(heat_maps: HeatMapServer, run: Run, loss: float) -> str | None:
