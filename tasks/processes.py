@@ -71,15 +71,28 @@ class Processes:
 
         if not distributed.is_available():
             raise SystemExit("torchrun: this torch was built without torch.distributed")
-        distributed.init_process_group("gloo")
         try:
+            self._connect()
             yield
         except RuntimeError as error:
-            if "gloo" not in str(error):
+            if "gloo" not in str(error).lower():
                 raise
             raise SystemExit("another process ended: go on with -resume auto") from None
         finally:
-            distributed.destroy_process_group()
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+
+    def _connect(self) -> None:
+        import torch.distributed as distributed
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
+
+        store, _, _ = next(rendezvous("env://", self.rank, self.count))
+        # torchrun's store outlives the processes that it starts again: under the same names these
+        # would find where those listened that are no more, and wait for them.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"attempt {attempt}", store)
+        distributed.init_process_group("gloo", store=store, rank=self.rank, world_size=self.count)
 
     def share(self, examples: int) -> int:
         """How many of a batch's examples are this process's."""

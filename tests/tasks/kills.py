@@ -11,7 +11,15 @@ from typing import Any
 
 import torch
 
-__all__ = ["NAME", "assert_same_run", "kill_and_resume", "resumed", "run_through"]
+__all__ = [
+    "NAME",
+    "SCRIPT",
+    "assert_same_run",
+    "kill_and_resume",
+    "resumed",
+    "run_through",
+    "written",
+]
 
 SCRIPT = Path(__file__).parents[2] / "tasks" / "copy_task.py"
 NAME = "copy_dnc"
@@ -61,9 +69,9 @@ def resumed(folder: Path, options: list[str]) -> list[str]:
 
 def _kill_once(folder: Path, options: list[str], checkpoints: int, wait: float) -> None:
     """Kill it as long after it has written so many checkpoints."""
-    process, before = _start(folder, resumed(folder, options)), _written(folder)
+    process, before = _start(folder, resumed(folder, options)), written(folder)
     while checkpoints:
-        now = _written(folder)
+        now = written(folder)
         checkpoints -= now != before
         before = now
         assert process.poll() is None, (folder / "log").read_text()
@@ -74,7 +82,8 @@ def _kill_once(folder: Path, options: list[str], checkpoints: int, wait: float) 
     process.wait()
 
 
-def _written(folder: Path) -> int | None:
+def written(folder: Path) -> int | None:
+    """Another number whenever a checkpoint was written."""
     try:
         return (folder / f"{NAME}.pt").stat().st_mtime_ns
     except FileNotFoundError:
