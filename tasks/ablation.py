@@ -16,9 +16,10 @@ from typing import Any
 from associative_recall_task import AssociativeRecallTask
 from copy_task import CopyTask
 from learning_lines import Line, Outcome
-from line_runs import add_options, each, outcome, train
+from line_runs import add_options, outcome, train
 from memcore.errors import how_to_install
 from repeat_copy_task import RepeatCopyTask
+from script_runs import each
 
 __all__ = ["STUDIES", "VARIANTS", "main"]
 

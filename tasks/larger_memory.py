@@ -15,7 +15,8 @@ import torch
 
 from copy_task import CopyTask
 from learning_lines import Line
-from line_runs import add_options, each, restored, train
+from line_runs import add_options, train
+from script_runs import each, restored
 
 __all__ = ["LINE", "VARIANTS", "main"]
 
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name = variant.replace(",", "").replace(" ", "_")
         path = train(line, seed, options.runs / f"{name}_{seed}")
         print(f"{variant}, seed {seed}: trained", flush=True)
-        run = restored(line, path)
+        run = restored(line.task(), path)
         errors = {}
         for slots, temperature, length in points:
             run.memory.resize(slots, temperature=temperature)

@@ -12,8 +12,9 @@ from typing import Any
 
 from learning_lines import LINES, Line, Outcome
 from learning_tables import draw, tabulate, update
-from line_runs import add_options, curve, each, outcome, train
+from line_runs import add_options, curve, outcome, train
 from report import describe
+from script_runs import each
 
 __all__ = ["main"]
 

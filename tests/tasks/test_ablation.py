@@ -11,7 +11,7 @@ import pytest
 
 import ablation
 import larger_memory
-import line_runs
+import script_runs
 import training
 from copy_task import CopyTask
 from learning_lines import Line, Outcome
@@ -29,7 +29,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         training.main(CopyTask(), "", command[2:])
         return CompletedProcess(command, 0)
 
-    monkeypatch.setattr(line_runs.subprocess, "run", run)
+    monkeypatch.setattr(script_runs.subprocess, "run", run)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -70,7 +70,7 @@ def test_the_ablation(
     figure = (tmp_path / "out" / "ablation.png").read_bytes()
     assert figure.startswith(b"\x89PNG")
 
-    monkeypatch.setattr(line_runs.subprocess, "run", None)
+    monkeypatch.setattr(script_runs.subprocess, "run", None)
     ablation.main([*where, *chosen])
     assert (tmp_path / "out" / "ablation.png").read_bytes() == figure
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import learning
-import line_runs
+import script_runs
 from copy_task import CopyTask
 from learning_lines import LINES, Line, Outcome
 from line_runs import outcome, train
@@ -96,7 +96,7 @@ def test_the_command(
     def not_again(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(line_runs.subprocess, "run", not_again)
+    monkeypatch.setattr(script_runs.subprocess, "run", not_again)
     learning.main([*where, "-lines", "yes", "-seeds", "3"])  # the other's rows stay
     assert (tmp_path / "out" / "learning.png").read_bytes() == figure
 
