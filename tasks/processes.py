@@ -124,8 +124,9 @@ class Processes:
         if device.type == "cuda":
             torch.cuda.set_device(device)
             group = distributed.new_group(backend="nccl")
-        # What parameters are in use depends on the length. Where that is looked for, gradients
-        # are also summed in the same order in each iteration, the first after resuming too.
+        # Where torch looks for parameters that are not in use, it does not sort the gradients anew
+        # after the first iteration: the order of its sums, from three processes on, is then that
+        # of a run that was never interrupted.
         return DistributedDataParallel(
             _Output(model).to(device), process_group=group, find_unused_parameters=True
         )
@@ -187,7 +188,7 @@ class _Output(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.spare = nn.Parameter(torch.zeros(()))  # torch warns where all parameters are in use
+        self.spare = nn.Parameter(torch.zeros(()))  # torch warns where all are in use
 
     def forward(self, input: Tensor) -> Tensor:
         return self.model(input)[0]

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import shared_training
+from kills import assert_same_run
 from options import choose_device
 from processes import Processes
 from several import TASKS, Ended, ends, start
 from shared_training import ITERATIONS, KINDS, made
-from small_runs import SMALL
+from small_runs import SMALL, run
 
 COPY = TASKS / "copy_task.py"
 slow = pytest.mark.slow
@@ -109,23 +110,35 @@ def test_each_takes_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
             choose_device(3, rank, 2)
 
 
-def told(folder: Path, *arguments: str) -> list[Ended]:
-    return ends(start(COPY, [*SMALL, "-checkpoint_dir", str(folder), *arguments]))
+def told(folder: Path, *arguments: str, count: int = 2) -> list[Ended]:
+    return ends(start(COPY, [*SMALL, "-checkpoint_dir", str(folder), *arguments], count))
 
 
 def test_one_speaks_and_one_writes(tmp_path: Path) -> None:
-    """A row for each iteration; going on with another number of processes; all without a hang."""
+    """A row for each iteration; one process goes on from what two have left."""
     options = ("-iterations", "6", "-summarize_freq", "2", "-nhlayer", "2", "-dropout", "0.2")
     (status, said, errors), *others = told(tmp_path, *options)
     assert (status, errors) == (0, "")
     assert others == [(0, "", "")]
     assert said.count("iteration 4: loss ") == said.count("checkpoint: ") == 1
     assert said.count("  length ") == 5
-    with open(tmp_path / "copy_dnc.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["iteration"] for row in rows] == [*"123456"]
     names = {path.name for path in tmp_path.iterdir()}
     assert {"copy_dnc.pt", "copy_dnc.previous.pt", "copy_dnc.png"} <= names
+    assert run(tmp_path, *options, "-iterations", "8", "-resume", "auto")["iteration"] == 8
+    with open(tmp_path / "copy_dnc.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["iteration"] for row in rows] == [*"12345678"]
+
+
+@slow
+def test_sums_of_three_have_the_order_that_they_had(tmp_path: Path) -> None:
+    """Parameters of more than the mebibyte that torch sums at first; resumed, bit for bit."""
+    options = "-batch_size 6 -nhid 128 -nhlayer 2 -dropout 0.1 -backend reference".split()
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder, iterations in ((whole, "12"), (parts, "7"), (parts, "12")):
+        ended = told(folder, *options, "-iterations", iterations, "-resume", "auto", count=3)
+        assert [own[0] for own in ended] == [0, 0, 0]
+    assert_same_run(whole, parts)
 
 
 @pytest.mark.parametrize(
