@@ -56,7 +56,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = [float(value) for row in rows(said) for value in row[5:]]
     assert len(values) == len(set(values)) == 4
     assert all(0.3 < value < 0.7 for value in values)
-    (tmp_path / "3" / "seconds").write_text("61\n120\n")
+    (tmp_path / "3" / "minutes").write_text("1\n2.02\n")
     capsys.readouterr()
     swept(tmp_path, "-seeds", "3", "--", *SMALL, *TASK)
     ((*_, minutes, _, one, other),) = rows(capsys.readouterr().out)
