@@ -12,6 +12,7 @@ CHECKPOINTS = f"{TASKS}/test_checkpoints.py"
 FILES = f"{TASKS}/test_checkpoint_files.py"
 GENERATORS = f"{TASKS}/test_generators.py"
 KILLS = f"{TASKS}/test_kills.py"
+PROCESSES = f"{TASKS}/test_processes.py"
 
 FAULTS = (
     Fault(
@@ -69,6 +70,41 @@ FAULTS = (
         "generator = torch.Generator().manual_seed(self.options.seed + self.iteration + 1)",
         "generator = self.data",
         ("tests/tasks/test_training.py::test_looking_changes_nothing",),
+    ),
+    Fault(
+        "all processes draw the same examples",
+        "tasks/processes.py",
+        "generator=shared)) + 2 * self.rank",
+        "generator=shared))",
+        (f"{PROCESSES}::test_own_streams",),
+    ),
+    Fault(
+        "each process judges the loss of its own examples",
+        "tasks/processes.py",
+        "        return tuple(means)\n",
+        "        return tuple(values)\n",
+        (f"{PROCESSES}::test_each_draws_its_own_examples_of_one_shape",),
+    ),
+    Fault(
+        "each process has a whole batch",
+        "tasks/processes.py",
+        "return examples // self.count",
+        "return examples",
+        (f"{PROCESSES}::test_gradients_are_those_of_the_joined_batch",),
+    ),
+    Fault(
+        "a process that was interrupted stops without the others",
+        "tasks/processes.py",
+        "return self._asked.is_set() if self.count == 1 else self._all_asked",
+        "return self._asked.is_set()",
+        (f"{PROCESSES}::test_all_stop_where_one_is_interrupted",),
+    ),
+    Fault(
+        "-resume auto begins anew where only the checkpoint before is left",
+        "tasks/training.py",
+        "if not path.exists() and not before(path).exists():",
+        "if not path.exists():",
+        (f"{TASKS}/test_resume_auto.py::test_the_checkpoint_before",),
     ),
     Fault(
         "a clip of 0 leaves no gradient",
