@@ -24,7 +24,8 @@ from script_runs import each
 __all__ = ["STUDIES", "VARIANTS", "main"]
 
 RECALL = (
-    "-queries 1 -batch_size 128 -batch_budget 0 -mem_size 32 -sparse_reads 16 "
+    "-input_size 17 -rnn_type lstm -nhid 64 -queries 1 -batch_size 128 -batch_budget 0 "
+    "-mem_size 32 -sparse_reads 16 "
     "-sequence_max_length 6 -curriculum linear -iterations 4000 -test_size 1000"
 )
 

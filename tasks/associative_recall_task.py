@@ -57,14 +57,16 @@ class AssociativeRecallTask(BitsTask):
     name = "associative_recall"
     metrics = ("bit error", "share of wrong values")
     multiples = (1, 1.5, 2)
-    # That memory helps is discovered many times as fast with several queries and with slots that
-    # have room for key and value. The slots that are read but empty count as accessed, so that many
-    # more than pairs are needed.
+    # That memory helps is discovered many times as fast with several queries, with slots that have
+    # room for key and value, and by a controller that cannot remember by itself. The slots that are
+    # read but empty count as accessed, so that many more than pairs are needed.
     defaults: dict[str, Any] = {
-        "input_size": 17,
+        "input_size": 33,
+        "rnn_type": "linear",
+        "nhid": 128,
         "sequence_max_length": 4,
         "curriculum": "exponential",
-        "curriculum_threshold": 0.04,
+        "curriculum_threshold": 0.02,
         "queries": 8,
         "memory_type": "sam",
         "mem_slot": 16384,

@@ -9,9 +9,13 @@ from adding_task import AddingTask
 from argmax_task import ArgmaxTask
 from associative_recall_task import AssociativeRecallTask
 from copy_task import CopyTask
+from family_tree_task import FamilyTreeTask
+from mqar_task import MQARTask
 from priority_sort_task import PrioritySortTask
 from repeat_copy_task import RepeatCopyTask
+from shortest_path_task import ShortestPathTask
 from task import Task
+from traversal_task import TraversalTask
 
 __all__ = ["LINES", "Line", "Outcome"]
 
@@ -36,14 +40,46 @@ class Line(NamedTuple):
     options: str
     lengths: tuple[int, ...]  # tested afterwards
     reached: Callable[[Outcome], bool]
+    examples: int = 1000  # of each length
 
 
 COPY = "-optim rmsprop -batch_size 32 -nhlayer 1"
 TO_8 = f"{COPY} -lr 0.0005 -sequence_max_length 8 -test_size 1000"
 
 
+MQAR = "-scheduler cosine -iterations 12000 -train_on -curriculum_threshold 0.15"
+RECALL = "-curriculum_limit 4096 -scheduler cosine -iterations 6000 -train_on"
+GRAPHS = "-max_nodes 20 -mem_slot 64 -scheduler cosine -train_on"
+
+
 def _never_wrong(outcome: Outcome) -> bool:
     return outcome.solved
+
+
+def _recalls_4096(outcome: Outcome) -> bool:
+    return outcome.level == 4096 and outcome.scores.get(4096, (1.0,))[0] <= 0.01
+
+
+def _mqar(more: str) -> dict[str, Line]:
+    """The models beside each other, of about as many parameters."""
+    name = "mqar_overwriting" if more else "mqar"
+    said = "MQAR with overwriting" if more else "MQAR"
+    models = {
+        "sam": ("SAM", "-memory_type sam -nhid 64 -mem_size 64 -sparse_reads 4 -optim rmsprop"),
+        "lstm": ("LSTM alone", "-memory_type none -nhid 86"),
+        "attention": ("two layers of attention", "-memory_type attention -nlayer 2 -nhid 64"),
+    }
+    return {
+        f"{name}_{model}": Line(
+            f"{said}, {title}",
+            "at least 99 % right at 64 steps",
+            MQARTask,
+            f"{MQAR} {options}{more}",
+            (16, 64),
+            lambda outcome: outcome.scores[64][0] <= 0.01,
+        )
+        for model, (title, options) in models.items()
+    }
 
 
 LINES = {
@@ -59,7 +95,7 @@ LINES = {
         "copy, SAM",
         "no wrong bit at length 8 within 10,000 iterations",
         CopyTask,
-        f"{TO_8} -iterations 10000 -memory_type sam -mem_slot 64 -sparse_reads 4",
+        f"{TO_8} -iterations 10000 -memory_type sam -mem_slot 64 -mem_size 64 -sparse_reads 4",
         (8,),
         _never_wrong,
     ),
@@ -73,13 +109,14 @@ LINES = {
     ),
     "copy_generalization": Line(
         "copy, DNC, trained up to length 8",
-        "at most 1 % wrong bits at length 16",
+        "at most 1 % wrong bits at length 32",
         CopyTask,
         f"{COPY} -lr 0.0005 -scheduler cosine -iterations 8000 -train_on -read_heads 1 "
         "-mem_size 16 -mem_slot 64 -sequence_max_length 4 -curriculum exponential "
-        "-curriculum_threshold 0.02 -curriculum_limit 8",
-        (8, 16, 24, 32),
-        lambda outcome: outcome.level == 8 and outcome.scores[16][0] <= 0.01,
+        "-curriculum_threshold 0.02 -curriculum_limit 8 "
+        "-masking -deallocation -link_sharpness",
+        (8, 16, 32),
+        lambda outcome: outcome.level == 8 and outcome.scores[32][0] <= 0.01,
     ),
     "adding": Line(
         "adding, SAM, trained at about 100 numbers",
@@ -100,13 +137,32 @@ LINES = {
         (15, 30),
         lambda outcome: outcome.scores[15][1] >= 0.95,
     ),
-    "associative_recall": Line(
+    "recall_sam": Line(
         "associative recall, SAM",
-        "the curriculum passes 32 pairs",
+        "at most 1 % wrong bits with 4,096 pairs",
         AssociativeRecallTask,
-        "-curriculum_limit 128 -iterations 8000",
-        (32, 64, 128),
-        lambda outcome: outcome.level > 32,
+        RECALL,
+        (64, 512, 4096),
+        _recalls_4096,
+        examples=64,
+    ),
+    "recall_dnc": Line(
+        "associative recall, DNC with 256 slots",
+        "at most 1 % wrong bits with 4,096 pairs",
+        AssociativeRecallTask,
+        f"{RECALL} -memory_type dnc -mem_slot 256",
+        (8, 64),
+        _recalls_4096,
+        examples=64,
+    ),
+    "recall_lstm": Line(
+        "associative recall, LSTM alone",
+        "at most 1 % wrong bits with 4,096 pairs",
+        AssociativeRecallTask,
+        f"{RECALL} -memory_type none -rnn_type lstm -nhid 256",
+        (8, 64),
+        _recalls_4096,
+        examples=64,
     ),
     "repeat_copy": Line(
         "repeat copy, DNC",
@@ -117,11 +173,38 @@ LINES = {
         _never_wrong,
     ),
     "priority_sort": Line(
-        "priority sort, SAM",
-        "the curriculum passes 4 vectors",
+        "priority sort, DNC",
+        "at most 1 % wrong bits with 16 vectors",
         PrioritySortTask,
-        "-iterations 8000",
-        (4, 8),
-        lambda outcome: outcome.level > 4,
+        "-memory_type dnc -mem_slot 32 -deallocation -batch_size 32 -curriculum_limit 16 "
+        "-curriculum_threshold 0.1 -scheduler cosine -iterations 20000 -train_on",
+        (8, 16),
+        lambda outcome: outcome.level == 16 and outcome.scores[16][0] <= 0.01,
+    ),
+    **_mqar(""),
+    **_mqar(" -overwriting 1"),
+    "traversal": Line(
+        "traversal, DNC, graphs of up to 20 nodes with 60 edges",
+        "at most 10 % wrong answers to walks of 6 edges",
+        TraversalTask,
+        f"{GRAPHS} -iterations 24000",
+        (1, 2, 4, 6, 8),
+        lambda outcome: outcome.scores[6][0] <= 0.1,
+    ),
+    "shortest_path": Line(
+        "shortest path, DNC, graphs of up to 20 nodes with 60 edges",
+        "at most 50 % wrong answers to paths of 3 edges",
+        ShortestPathTask,
+        f"{GRAPHS} -iterations 24000",
+        (1, 2, 3, 4),
+        lambda outcome: outcome.scores[3][0] <= 0.5,
+    ),
+    "family_tree": Line(
+        "family trees, DNC, 20 people",
+        "at most 10 % wrong answers to relations of 2 steps",
+        FamilyTreeTask,
+        "-scheduler cosine -train_on -iterations 24000",
+        (1, 2, 3, 4),
+        lambda outcome: outcome.scores[2][0] <= 0.1,
     ),
 }

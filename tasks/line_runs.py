@@ -35,7 +35,7 @@ def train(line: Line, seed: int, own: Path) -> Path:
 
 def outcome(line: Line, path: Path) -> Outcome:
     """Test the model of a checkpoint on fresh examples."""
-    run = restored(line.task(), path)
+    run = restored(line.task(), path, line.examples)
     scores = measured(run, line.lengths)
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     spent = minutes_of(path.parent)

@@ -76,11 +76,11 @@ def minutes_of(own: Path) -> float:
     return sum(map(float, path.read_text("utf-8").split())) if path.exists() else 0.0
 
 
-def restored(task: Task, path: Path) -> Run:
-    """The run of a checkpoint, to be tested."""
+def restored(task: Task, path: Path, examples: int = EXAMPLES) -> Run:
+    """The run of a checkpoint, to be tested with so many examples of a length."""
     _, saved = load_checkpoint(path, task.name)
     parser = parser_of(task)
-    parser.set_defaults(**saved["options"] | {"test_size": EXAMPLES})
+    parser.set_defaults(**saved["options"] | {"test_size": examples})
     run = Run(task, parser.parse_args([]), torch.device("cpu"))
     run.restore(saved, path)
     return run
