@@ -10,8 +10,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from learning_lines import LINES, Line, Outcome
-from learning_tables import draw, tabulate, update
+from learning_lines import CONTRAST, LINES, Line, Outcome
+from learning_tables import draw, draw_contrast, tabulate, update
 from line_runs import add_options, curve, outcome, train
 from report import describe
 from script_runs import each
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, points = update(options.out, outcomes, curves)
     tabulate(options.out / "learning.md", rows)
     draw(options.out / "learning.png", rows, points)
+    draw_contrast(options.out / "recall.png", points, CONTRAST)
 
 
 def _describe(line: Line, found: Outcome) -> str:

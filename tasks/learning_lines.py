@@ -17,7 +17,7 @@ from shortest_path_task import ShortestPathTask
 from task import Task
 from traversal_task import TraversalTask
 
-__all__ = ["LINES", "Line", "Outcome"]
+__all__ = ["CONTRAST", "LINES", "Line", "Outcome"]
 
 
 class Outcome(NamedTuple):
@@ -208,3 +208,6 @@ LINES = {
         lambda outcome: outcome.scores[2][0] <= 0.1,
     ),
 }
+
+# What one figure shows side by side.
+CONTRAST = ("recall_sam", "recall_dnc", "recall_lstm")

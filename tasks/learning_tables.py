@@ -12,7 +12,7 @@ import numpy as np
 from learning_lines import LINES, Line, Outcome
 from memcore.errors import how_to_install
 
-__all__ = ["Runs", "draw", "tabulate", "update"]
+__all__ = ["Runs", "draw", "draw_contrast", "tabulate", "update"]
 
 Runs = Mapping[tuple[str, int], Any]  # by line and seed
 Rows = list[dict[str, str]]
@@ -166,6 +166,37 @@ def _draw_line(axis: Any, line: Line, outcomes: dict[str, Rows], curves: dict[st
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
+
+
+def draw_contrast(path: Path, points: Rows, names: Sequence[str]) -> None:
+    """How far the curriculum of some lines has come against the examples seen.
+
+    As in figure 3 of Rae et al. 2016. Lines of which there are no points are left out.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"no figure: matplotlib is not installed ({how_to_install('viz')})")
+        return
+    curves = {name: own for name, own in _by_line(points).items() if name in names}
+    figure = Figure(figsize=(7, 4), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for number, (name, seeds) in enumerate(curves.items()):
+        for at, own in enumerate(seeds.values()):
+            values = _numbers(own, ("examples", "level"))
+            title = LINES[name].title if at == 0 else None
+            axis.plot(values[:, 0], values[:, 1], color=f"C{number}", label=title)
+    axis.set_yscale("log", base=2)
+    axis.set_xlabel("examples seen")
+    axis.set_ylabel("level: most pairs")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    print(f"figure: {path}")
 
 
 def _numbers(rows: Rows, names: Iterable[str]) -> np.ndarray[Any, Any]:
