@@ -13,11 +13,13 @@ import pytest
 
 import memcore
 from learning_lines import LINES
+from learning_tables import tabulate
 from options import build_parser
 from torch_adapters import DNC, SDNC
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 TASKS = {line.task for line in LINES.values()}
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 
@@ -49,17 +51,20 @@ def test_every_task_is_listed() -> None:
     assert listed == {path.stem for path in (ROOT / "tasks").glob("*_task.py")}
 
 
-def test_what_was_learned_is_what_the_table_says() -> None:
-    """As many seeds as `tasks/learning.py` found."""
-    with open(ROOT / "tasks" / "results" / "learning.csv", encoding="utf-8", newline="") as file:
-        runs = {
-            (row["line"], row["seed"]): row["reached"] == "True" for row in csv.DictReader(file)
-        }
-    for name, line in LINES.items():
-        found = [reached for (own, _), reached in runs.items() if own == name]
-        row = re.search(rf"^\| {re.escape(line.title)} \|.*$", README, flags=re.MULTILINE)
-        assert row is not None, name
-        assert f"{sum(found)} of {len(found)}" in row[0], name
+def test_what_was_learned_is_what_the_tables_say(tmp_path: Path) -> None:
+    results, page = ROOT / "tasks" / "results", ROOT / "docs" / "results.md"
+    with open(results / "learning.csv", encoding="utf-8", newline="") as file:
+        tabulate(tmp_path / "learning.md", list(csv.DictReader(file)))
+    table = (tmp_path / "learning.md").read_text(encoding="utf-8")
+    assert table == (results / "learning.md").read_text(encoding="utf-8")
+    assert table in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_what_pages_point_at_is_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
 def test_the_table_of_operations_is_complete() -> None:
