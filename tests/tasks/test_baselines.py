@@ -102,10 +102,13 @@ def test_long_sequences_come_in_smaller_batches(budget: int, size: int) -> None:
 
 
 def test_a_test_in_parts_is_the_whole_test() -> None:
-    scores = []
+    scores: list[tuple[float, ...]] = []
+    sizes: list[int] = []
     for budget in ("0", "30", "1"):
         run = train("-test_size", "23", "-batch_budget", budget)
+        run.model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
         scores.append(run.test(3, torch.Generator().manual_seed(0)))
+    assert sizes == [23, 10, 10, 3, *[1] * 23]
     assert scores[1] == pytest.approx(scores[0])
     assert scores[2] == pytest.approx(scores[0])
     assert 0 < scores[0][0] < 1

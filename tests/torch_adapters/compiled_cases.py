@@ -57,6 +57,11 @@ class Counted:
         return graph.forward
 
 
+def slow(*own: Any) -> Any:
+    """Parameters of a case that takes long."""
+    return pytest.param(*own, marks=pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_dynamo() -> None:
     torch._dynamo.reset()
@@ -158,9 +163,12 @@ def test_a_refused_transform_leaves_a_compiled_module_as_it_was(model: Any, arou
     ("model", "backend"),
     [
         (DNC, "auto"),
-        (DAM, "auto"),
-        (DNC, "reference"),
-        *product([SAM, SDNC], ["auto", "reference"]),
+        slow(DAM, "auto"),
+        slow(DNC, "reference"),
+        (SAM, "auto"),
+        (SDNC, "reference"),
+        slow(SAM, "reference"),
+        slow(SDNC, "auto"),
     ],
 )
 def test_a_compiled_model_breaks_its_graph_at_the_memory(
@@ -205,8 +213,15 @@ def test_a_compiled_model_without_breaks() -> None:
         compiled(batch(whole.memory))
 
 
-@pytest.mark.parametrize("model", [DNC, DAM, SDNC])
-@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize(
+    ("model", "backend"),
+    [
+        (DNC, "auto"),
+        (SDNC, "reference"),
+        *(slow(*own) for own in product([DNC, DAM], ["reference"])),
+        *(slow(*own) for own in product([DAM, SDNC], ["auto"])),
+    ],
+)
 def test_a_compiled_bidirectional_model_breaks_its_graph(model: Any, backend: str) -> None:
     whole = Inside(build(model, backend=backend, bidirectional=True))
     input = batch(whole.memory)
@@ -223,6 +238,7 @@ def test_a_bidirectional_model_is_refused_whole() -> None:
         torch.export.export(module, (batch(module),))
 
 
+@pytest.mark.slow
 @dense
 def test_compiled_by_inductor(model: Any) -> None:
     module = build(model, backend="reference")
@@ -235,6 +251,7 @@ def test_compiled_by_inductor(model: Any) -> None:
     close(found, wanted)
 
 
+@pytest.mark.slow
 def test_several_write_heads_compiled_whole_by_inductor() -> None:
     """A sequence, so that one allocation follows another in the graph."""
     module = build(DNC, backend="reference", write_heads=2)
@@ -267,7 +284,7 @@ def saved_and_loaded(program: Any) -> Any:
     return torch.export.load(file).module()
 
 
-@dense
+@pytest.mark.parametrize("model", [DNC, slow(DAM)])
 def test_export_of_a_sequence_with_a_dynamic_batch(model: Any) -> None:
     strict = model is DAM
     module = build(model)

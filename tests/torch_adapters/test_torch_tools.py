@@ -25,12 +25,10 @@ sparse = pytest.mark.parametrize("model", [SAM, SDNC])
 rnn_types = pytest.mark.parametrize("rnn_type", ["lstm", "gru", "rnn", "linear"])
 
 
-@pytest.mark.parametrize(
-    "cases", ["not inductor", pytest.param("inductor", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("cases", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_compiling_and_exporting(cases: str) -> None:
     options = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-q"]
-    command = [sys.executable, "-m", "pytest", *options, "compiled_cases.py", "-k", cases]
+    command = [sys.executable, "-m", "pytest", *options, "compiled_cases.py", "-m", cases]
     ended = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stdout[-20_000:]
 
