@@ -241,7 +241,9 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("order", ["oldest first", "newest first", "mixed"])
+@pytest.mark.parametrize(
+    "order", ["oldest first", "newest first", pytest.param("mixed", marks=pytest.mark.slow)]
+)
 def test_going_over_stored_versions_costs_no_more_than_making_them(
     order: str, moved: list[int]
 ) -> None:

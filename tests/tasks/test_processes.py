@@ -150,7 +150,12 @@ def test_sums_of_three_have_the_order_that_they_had(tmp_path: Path) -> None:
             "number of processes, 2, got 5 (-h shows all options)",
             2,
         ),
-        ("-resume {folder}/none.pt", "-resume {folder}/none.pt: no such file or directory", 1),
+        pytest.param(
+            "-resume {folder}/none.pt",
+            "-resume {folder}/none.pt: no such file or directory",
+            1,
+            marks=slow,
+        ),
         pytest.param("-lr x", "argument -lr/--lr: invalid float value: 'x'", 2, marks=slow),
         pytest.param("-lr 1e38 -optim sgd -clip 0", "go on from iteration ", 1, marks=slow),
     ],
@@ -189,7 +194,7 @@ def test_all_stop_where_one_is_interrupted(tmp_path: Path, asked: int) -> None:
     assert rows == iteration
 
 
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=slow), 1])
+@pytest.mark.parametrize("killed", [pytest.param(own, marks=slow) for own in (0, 1)])
 def test_none_waits_for_one_that_was_killed(tmp_path: Path, killed: int) -> None:
     processes = started(tmp_path)
     processes[killed].kill()

@@ -53,7 +53,10 @@ def test_draws_of_everything(count: int) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(own, marks=pytest.mark.slow if own == "reference" else ()) for own in BACKENDS],
+)
 @sized(400, 100_000)
 def test_a_long_sequence_at_constant_memory(model: Any, backend: str, count: int) -> None:
     if backend == "reference":

@@ -111,7 +111,7 @@ def test_selected_state(chosen: Any, model: Any) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("backend", [pytest.param("reference", marks=pytest.mark.slow), "auto"])
 def test_a_state_selected_twice_goes_two_ways(model: Any, backend: str) -> None:
     """Each is told something else from then on, and is what it would be alone."""
     module = build(model, num_layers=2, share_memory=False, backend=backend)

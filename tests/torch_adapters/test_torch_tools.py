@@ -159,7 +159,9 @@ def test_activation_checkpointing(model: Any, backend: str) -> None:
 # Several processes, other devices: scripts of their own
 
 
-@pytest.mark.parametrize("how", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", [pytest.param(own, marks=pytest.mark.slow) for own in ("ddp", "fsdp")]
+)
 def test_two_processes_have_the_gradients_of_one(how: str) -> None:
     if not torch.distributed.is_available():
         pytest.skip("torch is built without distributed")
