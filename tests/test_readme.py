@@ -33,11 +33,14 @@ def test_python_blocks_run(block: str) -> None:
         exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
 
 
+COMMANDS = re.findall(
+    r"^(?:python|torchrun [-=\w ]+?) tasks/(\w+_task)\.py ?(.*)$", README, flags=re.MULTILINE
+) + re.findall(r"^python tasks/sweep\.py (\w+_task)\.py .* -- (.*)$", README, flags=re.MULTILINE)
+
+
 def test_there_are_blocks() -> None:
     assert len(BLOCKS) >= 3
-
-
-COMMANDS = re.findall(r"^python tasks/(\w+_task)\.py ?(.*)$", README, flags=re.MULTILINE)
+    assert len(COMMANDS) >= 5
 
 
 @pytest.mark.parametrize(("script", "arguments"), COMMANDS)
