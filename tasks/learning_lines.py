@@ -47,7 +47,7 @@ COPY = "-optim rmsprop -batch_size 32 -nhlayer 1"
 TO_8 = f"{COPY} -lr 0.0005 -sequence_max_length 8 -test_size 1000"
 
 
-MQAR = "-scheduler cosine -iterations 12000 -train_on -curriculum_threshold 0.15"
+MQAR = "-scheduler cosine -iterations 20000 -train_on -curriculum_threshold 0.15"
 RECALL = "-curriculum_limit 4096 -scheduler cosine -iterations 6000 -train_on"
 GRAPHS = "-max_nodes 20 -mem_slot 64 -scheduler cosine -train_on"
 
@@ -65,7 +65,11 @@ def _mqar(more: str) -> dict[str, Line]:
     name = "mqar_overwriting" if more else "mqar"
     said = "MQAR with overwriting" if more else "MQAR"
     models = {
-        "sam": ("SAM", "-memory_type sam -nhid 64 -mem_size 64 -sparse_reads 4 -optim rmsprop"),
+        "sam": (
+            "SAM",
+            "-memory_type sam -rnn_type linear -nhid 160 -mem_size 64 -sparse_reads 4 "
+            "-optim rmsprop",
+        ),
         "lstm": ("LSTM alone", "-memory_type none -nhid 86"),
         "attention": ("two layers of attention", "-memory_type attention -nlayer 2 -nhid 64"),
     }
