@@ -180,6 +180,8 @@ def draw_contrast(path: Path, points: Rows, names: Sequence[str]) -> None:
         print(f"no figure: matplotlib is not installed ({how_to_install('viz')})")
         return
     curves = {name: own for name, own in _by_line(points).items() if name in names}
+    if not curves:
+        return
     figure = Figure(figsize=(7, 4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axis = figure.subplots()

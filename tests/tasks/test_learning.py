@@ -129,6 +129,8 @@ def test_rows_that_were_not_run_again_stay(tmp_path: Path) -> None:
     assert line + "bit error at 8: 25 %, 25 % |" in (tmp_path / "table.md").read_text()
     draw(tmp_path / "curves.png", rows, curves)
     draw_contrast(tmp_path / "contrast.png", curves, names)
+    draw_contrast(tmp_path / "none.png", curves, ["recall_sam"])
+    assert not (tmp_path / "none.png").exists()
     for name in ("curves", "contrast"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
