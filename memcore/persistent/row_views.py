@@ -239,7 +239,8 @@ class RowViews:
     def changed_since(self, other: RowViews) -> Int[Tensor, "B P"] | None:
         """Slots ``[B, P]`` of which all that differ from ``other``'s are some.
 
-        None where the two do not share a history, or to compare all is cheaper.
+        Not so in examples that began anew with another row (`initial_rows`): there all that were
+        never written may differ as well. None where the two do not share a history, or to compare all is cheaper.
         """
         rows = self._version.changed_since(other._version)
         return None if rows is None else by_example(rows.unique(), self._offsets, self.shape[1])
