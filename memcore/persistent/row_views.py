@@ -240,7 +240,8 @@ class RowViews:
         """Slots ``[B, P]`` of which all that differ from ``other``'s are some.
 
         Not so in examples that began anew with another row (`initial_rows`): there all that were
-        never written may differ as well. None where the two do not share a history, or to compare all is cheaper.
+        never written may differ as well. None where the two do not share a history, or to compare
+        all is cheaper.
         """
         rows = self._version.changed_since(other._version)
         return None if rows is None else by_example(rows.unique(), self._offsets, self.shape[1])
