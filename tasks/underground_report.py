@@ -10,12 +10,15 @@ from torch import Tensor
 
 from graphs import Graph, triples_of
 from task import Batch
+from torch_adapters.recurrence import MemoryRNN
 from triples import logits_of
 from underground import Edge, Network, graph_of, interchanges
 from underground_map import save_underground_picture
 
 if TYPE_CHECKING:
     from run import Run
+
+ROOM = 1.2  # slots for each edge, at the least
 
 __all__ = ["edges_of", "report_on_underground"]
 
@@ -24,6 +27,9 @@ def report_on_underground(
     run: Run, longest: int, ask: Callable[[Graph, int, torch.Generator], Batch]
 ) -> None:
     """Test on the map of interchanges, and draw one answer.
+
+    Where it has more edges than there are slots the memory is a larger one for this. Drawn is a
+    path of the greatest length of which at least half of the answers are right.
 
     Args:
         run: whose model is tested.
@@ -35,19 +41,22 @@ def report_on_underground(
         print("no test on the London Underground: -digits is too small for its stations")
         return
     generator = torch.Generator().manual_seed(options.seed + 3)
-    note = ""
-    if len(network.edges) > options.mem_slot:
-        note = f", more than -mem_slot {options.mem_slot}"
+    note, wanted = "", round(ROOM * len(network.edges))
+    if isinstance(run.model, MemoryRNN) and options.mem_slot < wanted:
+        run.model.resize(wanted)
+        note = f", with {wanted} slots in place of {options.mem_slot}"
     print(
         f"share of right answers on the London Underground ({len(network.stations)} interchanges, "
         f"{len(network.edges)} edges{note}):"
     )
+    drawn = 1
     for length in range(1, longest + 1):
         graph = graph_of(network, options.test_size, options.digits, generator)
         right = 1 - run.score([ask(graph, length, generator)])[0]
         print(f"  length {length:4d}: {right:.4f}")
+        drawn = length if right >= 0.5 else drawn
     graph = graph_of(network, 1, options.digits, generator)
-    batch = ask(graph, longest, generator)
+    batch = ask(graph, drawn, generator)
     output, due = run.answer(batch)
     answer = logits_of(output, due.shape[1]).argmax(3).cpu()
     target = batch.target if batch.target.dim() == 3 else batch.target[:, :, 0]
@@ -55,6 +64,8 @@ def report_on_underground(
     title = f"{run.task.name.replace('_', ' ').capitalize()} on the London Underground, zone 1"
     picture = run.checkpoint.with_name(f"{run.checkpoint.stem}_underground.png")
     save_underground_picture(picture, title, asked, edges_of(network, graph, answer[0]))
+    if note:
+        run.memory.resize(options.mem_slot)
 
 
 def edges_of(network: Network, graph: Graph, digits: Tensor) -> list[Edge | None]:

@@ -406,7 +406,7 @@ def test_a_run(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert levels == ([1, 2, 3, 4, 5, 6] if task.name == "traversal" else [1, 2, 3, 3, 3, 3])
     said = capsys.readouterr().out
     assert "share of wrong answers" in said
-    assert "on the London Underground (31 interchanges, 160 edges, more than -mem_slot 12)" in said
+    assert "on the London Underground (31 interchanges, 160 edges, with 192 slots in place of 12)" in said
 
 
 @pytest.mark.parametrize("network", [zone_one(), interchanges()], ids=["zone one", "interchanges"])
