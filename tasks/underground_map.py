@@ -82,8 +82,8 @@ def save_underground_picture(
     ]
     wrapped = "\n".join(f"{at}. {text}" for at, text in enumerate(said, 1))
     axis.text(
-        0.4, HEIGHT - 0.85, f"asked: from {stops[0]} to {stops[-1]}\nanswered:\n{wrapped}",
-        fontsize=10.5, va="top", linespacing=1.35,
+        0.4, 0.4, f"asked: {len(asked)} edges from {stops[0]} to {stops[-1]}\nanswered:\n{wrapped}",
+        fontsize=10.5, va="bottom", linespacing=1.35,
     )  # fmt: skip
     colors = {line.name: line.color for line in LINES}
     handles = [Line2D([], [], color=color, linewidth=4) for color in colors.values()]
