@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,20 +89,7 @@ class FamilyTreeTask(TripleTask):
     name = "family_tree"
     metrics = ("share of wrong answers",)
     multiples = (1,)
-    defaults: dict[str, Any] = {
-        "sequence_max_length": 1,
-        "curriculum": "adaptive",
-        "curriculum_threshold": 0.05,
-        "curriculum_window": 50,
-        "nhid": 128,
-        "nhlayer": 1,
-        "mem_slot": 64,
-        "mem_size": 32,
-        "read_heads": 4,
-        "optim": "rmsprop",
-        "lr": 0.0005,
-        "batch_size": 32,
-    }
+    defaults = TripleTask.defaults | {"curriculum_window": 50, "mem_slot": 64}
 
     def add_options(self, add: Callable[..., None]) -> None:
         """How large trees become and how far relations go."""

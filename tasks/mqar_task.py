@@ -31,8 +31,8 @@ def mqar_batch(
 ) -> Batch:
     """Key, value, key, value …; then, at random steps, each key once, whose value is due there.
 
-    A quarter of the length is pairs, rounded up; the rest of the steps are blank but for the keys
-    that are asked for.
+    A quarter of the length is pairs, rounded up (of 5 steps one); the rest of the steps are blank
+    but for the keys that are asked for.
 
     Args:
         batch: examples B.
@@ -49,7 +49,7 @@ def mqar_batch(
     """
     check_sizes(3, length=length)
     check_sizes(batch=batch, keys=keys, values=values)
-    pairs = pairs_of(length)
+    pairs = _pairs_of(length)
     if keys < pairs:
         raise MemcoreError(
             f"keys: expected at least {pairs}, one for each pair of length {length}, got {keys}"
@@ -80,7 +80,7 @@ def mqar_batch(
     return Batch(input, target)
 
 
-def pairs_of(length: int) -> int:
+def _pairs_of(length: int) -> int:
     """How many pairs there are in so many steps, of which as many are left for queries."""
     return min(-(-length // 4), length // 3)
 

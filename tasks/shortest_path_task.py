@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from graphs import (
 )
 from memcore import MemcoreError
 from task import Batch, Shape, check_sizes, number
-from triples import GraphTask, half_the_most, lay_out, logits_of
+from triples import GraphTask, TripleTask, half_the_most, lay_out, logits_of
 from underground import graph_of, interchanges
 from underground_report import report_on_underground
 
@@ -155,20 +155,7 @@ class ShortestPathTask(GraphTask):
     # With many edges from each node, as with one, long shortest paths are too rare.
     least_neighbours = 2
     most_neighbours = 4
-    defaults: dict[str, Any] = {
-        "sequence_max_length": 1,
-        "curriculum": "adaptive",
-        "curriculum_threshold": 0.05,
-        "curriculum_window": 100,
-        "nhid": 128,
-        "nhlayer": 1,
-        "mem_slot": 128,
-        "mem_size": 32,
-        "read_heads": 4,
-        "optim": "rmsprop",
-        "lr": 0.001,
-        "batch_size": 32,
-    }
+    defaults = TripleTask.defaults | {"lr": 0.001}
 
     def add_options(self, add: Callable[..., None]) -> None:
         """How many steps there are to plan in."""

@@ -7,7 +7,7 @@ level is the longest walk, with which the graphs grow.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -86,20 +86,6 @@ class TraversalTask(GraphTask):
     """
 
     name = "traversal"
-    defaults: dict[str, Any] = {
-        "sequence_max_length": 1,
-        "curriculum": "adaptive",
-        "curriculum_threshold": 0.05,
-        "curriculum_window": 100,
-        "nhid": 128,
-        "nhlayer": 1,
-        "mem_slot": 128,
-        "mem_size": 32,
-        "read_heads": 4,
-        "optim": "rmsprop",
-        "lr": 0.0005,
-        "batch_size": 32,
-    }
 
     def batch(
         self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator

@@ -53,6 +53,20 @@ class TripleTask(Task):
 
     metrics = ("share of wrong answers", "share of wrong triples")
     multiples = (1, 1.5, 2)
+    defaults = {
+        "sequence_max_length": 1,
+        "curriculum": "adaptive",
+        "curriculum_threshold": 0.05,
+        "curriculum_window": 100,
+        "nhid": 128,
+        "nhlayer": 1,
+        "mem_slot": 128,
+        "mem_size": 32,
+        "read_heads": 4,
+        "optim": "rmsprop",
+        "lr": 0.0005,
+        "batch_size": 32,
+    }
 
     def add_options(self, add: Callable[..., None]) -> None:
         """How long labels are."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,11 +41,33 @@ def report_on_underground(
     if len(network.stations) > 10**options.digits:
         print("no test on the London Underground: -digits is too small for its stations")
         return
+    with _room_for(run, len(network.edges)) as note:
+        _ask(run, network, longest, ask, note)
+
+
+@contextmanager
+def _room_for(run: Run, edges: int) -> Iterator[str]:
+    """Give the memory slots enough, where it has too few, and say so; it is as it was afterwards."""
+    slots, wanted = run.options.mem_slot, round(ROOM * edges)
+    if not isinstance(run.model, MemoryRNN) or slots >= wanted:
+        yield ""
+        return
+    run.model.resize(wanted)
+    try:
+        yield f", with {wanted} slots in place of {slots}"
+    finally:
+        run.model.resize(slots)
+
+
+def _ask(
+    run: Run,
+    network: Network,
+    longest: int,
+    ask: Callable[[Graph, int, torch.Generator], Batch],
+    note: str,
+) -> None:
+    options = run.options
     generator = torch.Generator().manual_seed(options.seed + 3)
-    note, wanted = "", round(ROOM * len(network.edges))
-    if isinstance(run.model, MemoryRNN) and options.mem_slot < wanted:
-        run.model.resize(wanted)
-        note = f", with {wanted} slots in place of {options.mem_slot}"
     print(
         f"share of right answers on the London Underground ({len(network.stations)} interchanges, "
         f"{len(network.edges)} edges{note}):"
@@ -64,8 +87,6 @@ def report_on_underground(
     title = f"{run.task.name.replace('_', ' ').capitalize()} on the London Underground, zone 1"
     picture = run.checkpoint.with_name(f"{run.checkpoint.stem}_underground.png")
     save_underground_picture(picture, title, asked, edges_of(network, graph, answer[0]))
-    if note:
-        run.memory.resize(options.mem_slot)
 
 
 def edges_of(network: Network, graph: Graph, digits: Tensor) -> list[Edge | None]:

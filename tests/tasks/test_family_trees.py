@@ -25,8 +25,8 @@ from family_trees import (
 )
 from memcore import MemcoreError
 from options import build_parser
-from test_graphs import Triple, drawn, phases_of, triples
 from training import main
+from triple_reading import Triple, drawn, phases_of, triples
 
 seeds = st.integers(0, 2**31)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import deque
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,80 +28,18 @@ from run import Run
 from shortest_path_task import ShortestPathTask, shortest_path_batch, shortest_path_of
 from task import Batch, Task
 from training import main
-from traversal_task import TraversalTask, traversal_batch, traversal_of
+from traversal_task import TraversalTask, traversal_batch
+from triple_reading import (
+    all_paths,
+    drawn,
+    number,
+    phases_of,
+    steps_between,
+    triples,
+)
 from triples import GraphTask, TripleTask
-from underground import STATIONS, Network, graph_of, interchanges, lines_of, zone_one
-from underground_map import save_underground_picture
-from underground_report import edges_of
 
-Triple = tuple[int, int, int]
 seeds = st.integers(0, 2**31)
-
-
-def drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def number(digits: list[float]) -> int:
-    """The number that one-hot digits show; −1: nothing."""
-    if not any(digits):
-        return -1
-    assert set(digits) == {0, 1}
-    places = [digits[at : at + 10] for at in range(0, len(digits), 10)]
-    assert all(sum(place) == 1 for place in places)
-    return int("".join(str(place.index(1)) for place in places))
-
-
-def phases_of(example: list[list[float]], digits: int) -> tuple[list[list[Triple]], list[bool]]:
-    """The triples of each phase, and in which an answer is due."""
-    phases: list[list[Triple]] = []
-    due = []
-    for step in example:
-        width = 10 * digits
-        triple = tuple(number(step[at : at + width]) for at in range(0, 3 * width, width))
-        begins, answer = step[3 * width :]
-        assert {begins, answer} <= {0, 1}
-        if begins:
-            phases.append([])
-            due.append(bool(answer))
-        assert due[-1] == answer
-        phases[-1].append(triple)  # pyright: ignore
-    return phases, due
-
-
-def triples(digits: list[list[int]]) -> list[Triple]:
-    """The triples of a target ``[p, 3·digits]``."""
-    third = len(digits[0]) // 3
-    return [
-        tuple(int("".join(map(str, row[at : at + third]))) for at in range(0, 3 * third, third))
-        for row in digits
-    ]  # pyright: ignore
-
-
-def steps_between(described: list[Triple], start: int, end: int) -> int | None:
-    """The length of a shortest path, by breadth first search."""
-    found, queue = {start: 0}, deque([start])
-    while queue:
-        node = queue.popleft()
-        for source, _, destination in described:
-            if source == node and destination not in found:
-                found[destination] = found[node] + 1
-                queue.append(destination)
-    return found.get(end)
-
-
-def all_paths(described: list[Triple], start: int, end: int, length: int) -> set:
-    """Every path of that length, as tuples of triples."""
-    if length == 0:
-        return {()} if start == end else set()
-    return {
-        (triple, *rest)
-        for triple in described
-        if triple[0] == start
-        for rest in all_paths(described, triple[2], end, length - 1)
-    }
-
-
 sizes = st.tuples(st.integers(2, 9), st.integers(1, 4)).filter(lambda pair: pair[1] < pair[0])
 
 
@@ -406,82 +342,7 @@ def test_a_run(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert levels == ([1, 2, 3, 4, 5, 6] if task.name == "traversal" else [1, 2, 3, 3, 3, 3])
     said = capsys.readouterr().out
     assert "share of wrong answers" in said
-    assert "on the London Underground (31 interchanges, 160 edges, with 192 slots in place of 12)" in said
-
-
-@pytest.mark.parametrize("network", [zone_one(), interchanges()], ids=["zone one", "interchanges"])
-def test_the_underground_is_a_map(network: Network) -> None:
-    """There is a way back by the same line, and from each station to each."""
-    pairs = {(edge.source, edge.destination, edge.line.name) for edge in network.edges}
-    assert pairs == {(end, source, line) for source, end, line in pairs}
-    assert len({(edge.source, edge.label) for edge in network.edges}) == len(network.edges)
-    assert {edge.source for edge in network.edges} == set(network.stations)
-    graph = graph_of(network, 2, 2, drawn(0))
-    assert (distances(graph.edges, len(network.stations)) >= 0).all()
-    described = triples_of(graph).tolist()
-    assert described[0] != described[1]
-    for example in described:
-        assert len({(source, edge) for source, edge, _ in example}) == len(example)
-    for edge in network.edges:  # what is passed is not on the map
-        assert not set(edge.via[1:-1]) & set(network.stations)
-        stops = edge.line.stations
-        for one, other in pairwise(edge.via):
-            apart = abs(stops.index(one) - stops.index(other))
-            assert apart == 1 or (edge.line.loop and apart == len(stops) - 1)
-
-
-@pytest.mark.parametrize(
-    ("station", "lines"),
-    [
-        ("Oxford Circus", "Bakerloo, Central, Victoria"),
-        ("Bank", "Central, Circle, District, Northern, Waterloo & City"),
-        ("Green Park", "Jubilee, Piccadilly, Victoria"),
-        ("Baker Street", "Bakerloo, Circle, Hammersmith & City, Jubilee, Metropolitan"),
-        ("Embankment", "Bakerloo, Circle, District, Northern"),
-        ("Waterloo", "Bakerloo, Jubilee, Northern, Waterloo & City"),
-        ("Aldgate", "Circle, Metropolitan"),
-        ("Aldgate East", "District, Hammersmith & City"),
-        ("Euston", "Northern, Victoria"),
-        ("Covent Garden", "Piccadilly"),
-        ("Pimlico", "Victoria"),
-        ("Southwark", "Jubilee"),
-    ],
-)
-def test_which_lines_serve_a_station(station: str, lines: str) -> None:
-    assert lines_of(station) == set(lines.split(", "))
-
-
-def test_interchanges() -> None:
-    network = interchanges()
-    assert all(len(lines_of(station)) >= 2 for station in network.stations)
-    assert len({line for station in STATIONS for line in lines_of(station)}) == 11
-    passed = {"Covent Garden", "Pimlico", "Temple", "Kennington", "Barbican"}
-    assert not passed & set(network.stations)
-    ways = {(edge.source, edge.label): edge.destination for edge in network.edges}
-    assert ways["Oxford Circus", "Central westbound"] == "Bond Street"
-    assert ways["Bond Street", "Central westbound"] == "Notting Hill Gate"
-    assert ways["Victoria", "District westbound"] == "South Kensington"
-    assert ways["Bank", "Northern southbound via Bank"] == "London Bridge"
-    assert ways["Edgware Road", "Circle clockwise"] == "Baker Street"
-    assert ways["Edgware Road", "Circle anticlockwise"] == "Paddington"
-
-
-def test_questions_about_the_underground() -> None:
-    network = interchanges()
-    graph = graph_of(network, 3, 2, drawn(0))
-    walk = traversal_of(graph, 4, 2, drawn(0))
-    edges = [edge for edge in edges_of(network, graph, walk.target[0]) if edge is not None]
-    assert len(edges) == 4
-    for one, other in pairwise(edges):
-        assert one.destination == other.source
-    assert edges_of(network, graph, torch.zeros(1, 6).long()) == [None]
-    batch = shortest_path_of(graph, 5, 2, drawn(0))
-    for example in batch.input.tolist():
-        (described, ((start, _, end),), *_), _ = phases_of(example, 2)
-        assert steps_between(described, start, end) == 5
-
-
-def test_the_map(tmp_path: Path) -> None:
-    edges = interchanges().edges[:1]
-    save_underground_picture(tmp_path / "map.png", "", edges, [*edges, None])
-    assert (tmp_path / "map.png").stat().st_size > 10_000
+    assert (
+        "on the London Underground (31 interchanges, 160 edges, with 192 slots in place of 12)"
+        in said
+    )
