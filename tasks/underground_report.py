@@ -47,7 +47,7 @@ def report_on_underground(
 
 @contextmanager
 def _room_for(run: Run, edges: int) -> Iterator[str]:
-    """Give the memory slots enough, where it has too few, and say so; it is as it was afterwards."""
+    """Slots enough, where the memory has too few, and words for it; afterwards it is as before."""
     slots, wanted = run.options.mem_slot, round(ROOM * edges)
     if not isinstance(run.model, MemoryRNN) or slots >= wanted:
         yield ""
