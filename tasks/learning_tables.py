@@ -109,8 +109,8 @@ def tabulate(path: Path, rows: Rows) -> None:
 
 
 def _tested(line: Line, seeds: list[Rows]) -> str:
-    """The first metric at each length, of all seeds."""
-    first = line.task.metrics[0]
+    """The metric that is shown, at each length, of all seeds."""
+    metric = line.task.metrics[line.shown]
     lengths = dict.fromkeys(row["length"] for own in seeds for row in own)
     said = []
     for length in lengths:
@@ -118,10 +118,10 @@ def _tested(line: Line, seeds: list[Rows]) -> str:
             float(row["value"])
             for own in seeds
             for row in own
-            if (row["length"], row["metric"]) == (length, first)
+            if (row["length"], row["metric"]) == (length, metric)
         ]
-        said.append(f"{length}: " + ", ".join(f"{100 * value:.2g} %" for value in values))
-    return f"{first} at " + "; ".join(said)
+        said.append(f"{length}: " + ", ".join(f"{100 * value:.3g} %" for value in values))
+    return f"{metric} at " + "; ".join(said)
 
 
 def draw(path: Path, rows: Rows, points: Rows) -> None:

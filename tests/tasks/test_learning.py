@@ -127,6 +127,12 @@ def test_rows_that_were_not_run_again_stay(tmp_path: Path) -> None:
     title = LINES[names[0]].title
     line = f"| {title} | {LINES[names[0]].target} | 1 of 2 | 9, 10 | 2, 2 | 77 | "
     assert line + "bit error at 8: 25 %, 25 % |" in (tmp_path / "table.md").read_text()
+    argmax = [
+        row | {"line": "argmax", "metric": name}
+        for row, name in zip(rows[:2], LINES["argmax"].task.metrics, strict=True)
+    ]
+    tabulate(tmp_path / "share.md", argmax)
+    assert "share of exactly right positions at 8: 25 % |" in (tmp_path / "share.md").read_text()
     draw(tmp_path / "curves.png", rows, curves)
     draw_contrast(tmp_path / "contrast.png", curves, names)
     draw_contrast(tmp_path / "none.png", curves, ["recall_sam"])
