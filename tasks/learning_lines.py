@@ -48,7 +48,7 @@ COPY = "-optim rmsprop -batch_size 32 -nhlayer 1"
 TO_8 = f"{COPY} -lr 0.0005 -sequence_max_length 8 -test_size 1000"
 
 
-MQAR = "-scheduler cosine -iterations 20000 -train_on -curriculum_threshold 0.15"
+MQAR = "-scheduler cosine -iterations 6000 -train_on"
 RECALL = "-curriculum_limit 4096 -scheduler cosine -iterations 6000 -train_on"
 GRAPHS = "-max_nodes 20 -mem_slot 64 -scheduler cosine -train_on"
 
@@ -66,20 +66,19 @@ def _mqar(more: str) -> dict[str, Line]:
     name = "mqar_overwriting" if more else "mqar"
     said = "MQAR with overwriting" if more else "MQAR"
     models = {
-        "sam": (
-            "SAM",
-            "-memory_type sam -rnn_type linear -nhid 160 -mem_size 64 -sparse_reads 4 "
-            "-optim rmsprop",
+        "sam": ("SAM", ""),
+        "lstm": ("LSTM alone", " -memory_type none -rnn_type lstm -nhid 64"),
+        "attention": (
+            "two layers of attention",
+            " -memory_type attention -nlayer 2 -nhid 64 -lr 0.001",
         ),
-        "lstm": ("LSTM alone", "-memory_type none -nhid 86"),
-        "attention": ("two layers of attention", "-memory_type attention -nlayer 2 -nhid 64"),
     }
     return {
         f"{name}_{model}": Line(
             f"{said}, {title}",
             "at least 99 % right at 64 steps",
             MQARTask,
-            f"{MQAR} {options}{more}",
+            f"{MQAR}{options}{more}",
             (16, 64),
             lambda outcome: outcome.scores[64][0] <= 0.01,
         )

@@ -1,16 +1,21 @@
 """Multi-query associative recall: keys and values as tokens in turn, then many of the keys.
 
 Arora et al. 2023, arXiv 2312.04927 (*Zoology*). The level is the number of steps.
+
+What a model is shown is what made the difference between learning and not (docs/how_to_train.md):
+tokens of mean square 1, as embeddings have, and beside each the token before it, as the short
+convolutions of later models do.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, one_hot, pad
 
 from memcore import MemcoreError
 from task import AddOption, Batch, Shape, Task, check_sizes, number
@@ -94,14 +99,18 @@ class MQARTask(Task):
     defaults: dict[str, Any] = {
         "sequence_max_length": 16,
         "curriculum": "exponential",
-        "curriculum_threshold": 0.05,
+        "curriculum_threshold": 0.1,
         "curriculum_limit": 64,
-        "mem_slot": 64,
-        "mem_size": 32,
-        "read_heads": 1,
+        "memory_type": "sam",
+        "rnn_type": "linear",  # what a step must know, it is shown or reads
+        "nhid": 160,
         "nhlayer": 1,
+        "mem_slot": 64,
+        "mem_size": 64,
+        "read_heads": 1,
+        "sparse_reads": 4,
         "optim": "adam",
-        "lr": 0.001,
+        "lr": 0.003,
         "batch_size": 64,
     }
 
@@ -109,17 +118,18 @@ class MQARTask(Task):
         """The tokens."""
         add("keys", number(int, 1, 2**20), 64, "keys that there are; -input_size has no effect")
         add("values", number(int, 2, 2**20), 64, "values that there are")
+        add("window", number(int, 1, 16), 2, "tokens that a step sees: its own, those before it")
         add("overwriting", number(int, 0, 1), 0, "1: keys come again with another value")
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
-        """All tokens in, the values out."""
+        """All tokens in, for each of the window; the values out."""
         if not 3 <= options.sequence_max_length <= self.longest(options):
             raise SystemExit(
                 f"-sequence_max_length {options.sequence_max_length}: expected 3 to "
                 f"{self.longest(options)} with -keys {options.keys}, of which a quarter of the "
                 "steps need one each"
             )
-        return options.keys + options.values, options.values
+        return options.window * (options.keys + options.values), options.values
 
     def longest(self, options: argparse.Namespace) -> int:
         """As many pairs as keys."""
@@ -133,8 +143,8 @@ class MQARTask(Task):
     def batch(
         self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Of `mqar_batch`; the shape is the length."""
-        return mqar_batch(
+        """Of `mqar_batch`, as models are shown it; the shape is the length."""
+        tokens, target = mqar_batch(
             batch_size,
             shape[0],
             options.keys,
@@ -142,6 +152,9 @@ class MQARTask(Task):
             generator,
             overwriting=bool(options.overwriting),
         )
+        tokens = tokens * math.sqrt(options.keys + options.values)
+        earlier = [pad(tokens, (0, 0, steps, 0))[:, : shape[0]] for steps in range(options.window)]
+        return Batch(torch.cat(earlier, 2), target)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Cross entropy of the values that are due, the mean of each example."""

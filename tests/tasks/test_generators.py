@@ -57,7 +57,7 @@ GRAPHS = {
 }
 
 
-MQAR = {"keys": 9, "values": 5, "overwriting": 0}
+MQAR = {"keys": 9, "values": 5, "overwriting": 0, "window": 1}
 
 
 def options(**given: Any) -> argparse.Namespace:
@@ -241,8 +241,9 @@ def test_mqar(length: int, overwriting: int) -> None:
     for seed in range(4):
         inputs, targets = draw(MQARTask(), length, seed, **given)
         for example, target in zip(inputs, targets, strict=True):
-            tokens = [step.index(1.0) if any(step) else -1 for step in example]
-            assert all(sum(step) in (0, 1) for step in example)
+            tokens = [step.index(max(step)) if any(step) else -1 for step in example]
+            assert all(max(step) == sum(step) for step in example)
+            assert all(sum(x * x for x in step) in (0, pytest.approx(9 + 5)) for step in example)
             keys, values = tokens[: 2 * pairs : 2], tokens[1 : 2 * pairs : 2]
             assert all(key < 9 <= value for key, value in zip(keys, values, strict=True))
             known = dict(zip(keys, values, strict=True))  # the last one counts
@@ -253,6 +254,17 @@ def test_mqar(length: int, overwriting: int) -> None:
             for token, due in zip(tokens[2 * pairs :], target[2 * pairs :], strict=True):
                 assert due == (-1 if token < 0 else known[token] - 9)
     assert bool(again) == bool(overwriting and pairs > 1)
+
+
+def test_a_step_of_mqar_sees_the_tokens_before_it_too() -> None:
+    alone, target = draw(MQARTask(), 8)
+    shown, same = draw(MQARTask(), 8, window=3)
+    assert same == target
+    blank = [0.0] * (9 + 5)
+    for steps, own in zip(shown, alone, strict=True):
+        before = [blank, blank, *own]
+        assert steps == [before[t + 2] + before[t + 1] + before[t] for t in range(8)]
+    assert MQARTask().sizes(options(window=3)) == (3 * (9 + 5), 5)
 
 
 def test_mqar_counts_each_example_alike() -> None:
@@ -384,7 +396,7 @@ COMMANDS = [
     "associative_recall_task.py -batch_size 4 -memory_type sdnc -curriculum linear",
     "priority_sort_task.py -batch_size 4",
     "mqar_task.py -batch_size 4 -memory_type attention -nlayer 2",
-    "mqar_task.py -batch_size 4 -memory_type none -overwriting 1 -batch_budget 20",
+    "mqar_task.py -batch_size 4 -memory_type none -rnn_type gru -overwriting 1 -batch_budget 20",
     "traversal_task.py -batch_size 4 -mem_slot 32",
     "family_tree_task.py -batch_size 4 -mem_slot 32 -children 3",
     "shortest_path_task.py -batch_size 4 -mem_slot 32 -planning_per_node 0.5",
