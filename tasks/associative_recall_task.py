@@ -26,7 +26,7 @@ def associative_recall_batch(
     Args:
         batch: examples B.
         pairs: of an example, with distinct keys: at most 2^bits.
-        bits: of a key, and of a value.
+        bits: of a key, and of a value; at most 62.
         generator: what is drawn from; nothing else is.
         queries: keys that are asked for, one a step, each drawn anew.
 
@@ -35,6 +35,8 @@ def associative_recall_batch(
         each query, and target ``[B, queries, bits]``.
     """
     check_sizes(batch=batch, pairs=pairs, bits=bits, queries=queries)
+    if bits > 62:
+        raise MemcoreError(f"bits: expected at most 62, got {bits}")
     if pairs > 2**bits:
         raise MemcoreError(f"pairs: expected at most 2^bits = {2**bits} distinct keys, got {pairs}")
     keys = distinct_bits(batch, pairs, bits, generator)

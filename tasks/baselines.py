@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,10 @@ class ControllerAlone(nn.Module):
         )
         self.output = nn.Linear(hidden_size, output_size)
 
-    def forward(self, input: Tensor) -> tuple[Tensor, None]:
-        """Input ``[B, T, X]`` to output ``[B, T, Y]``; no state, as all sequences are whole."""
-        return self.output(self.rnn(input)[0]), None
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """Input ``[B, T, X]`` to output ``[B, T, Y]``, and the RNN's state to go on from."""
+        hidden, hx = self.rnn(input, hx)
+        return self.output(hidden), hx
 
 
 class Attention(nn.Module):
@@ -83,15 +85,17 @@ class Attention(nn.Module):
         self.layers = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
         self.output = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, output_size))
 
-    def forward(self, input: Tensor) -> tuple[Tensor, None]:
-        """Input ``[B, T, X]`` to output ``[B, T, Y]``."""
-        embedded = self.embedding(input)
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Input ``[B, T, X]`` to output ``[B, T, Y]``, and all inputs so far to go on from."""
+        seen = input if hx is None else torch.cat((hx, input), 1)
+        embedded = self.embedding(seen)
         steps, width = embedded.shape[1:]
         mask = nn.Transformer.generate_square_subsequent_mask(
             steps, device=input.device, dtype=embedded.dtype
         )
         embedded = embedded + _positions(steps, width).to(embedded)
-        return self.output(self.layers(embedded, mask=mask, is_causal=True)), None
+        attended = self.layers(embedded, mask=mask, is_causal=True)
+        return self.output(attended[:, -input.shape[1] :]), seen
 
 
 def _positions(steps: int, width: int) -> Tensor:

@@ -51,6 +51,10 @@ def family_tree_batch(
         Input ``[B, E + 2, 3·digits·10 + 2]`` as of `lay_out`, with four triples for each child of
         a tree, and target ``[B, 1, 3·digits]``: the digits of the person and the relation asked,
         and of who that is.
+
+    Raises:
+        MemcoreError: a wrong size; or a tree in which no relation of so many steps has one answer,
+            which happens where a couple has one child.
     """
     check_sizes(2, generations=generations)
     check_sizes(batch=batch, steps=steps, couples=couples, children=children, digits=digits)

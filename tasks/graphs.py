@@ -61,6 +61,8 @@ def knn_graph(
 def distinct_labels(rows: int, count: int, digits: int, generator: torch.Generator) -> Tensor:
     """Random numbers of so many digits ``[rows, count]``, all different in each row."""
     check_sizes(rows=rows, count=count, digits=digits)
+    if digits > 18:
+        raise MemcoreError(f"digits: expected at most 18, got {digits}")
     limit = 10**digits
     if count > limit:
         raise MemcoreError(f"digits: {count} labels that differ need more than {digits}")

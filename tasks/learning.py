@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("-lines", nargs="+", choices=list(LINES), default=list(LINES), help="default: all")
     add_options(parser, "checkpoints/learning", "learning")
     options = parser.parse_args(argv)
-    todo = [(name, seed) for name in options.lines for seed in options.seeds]
+    seeds = dict.fromkeys(options.seeds)  # each once: two runs would share a folder
+    todo = [(name, seed) for name in dict.fromkeys(options.lines) for seed in seeds]
     paths = each(
         lambda own: train(LINES[own[0]], own[1], options.runs / f"{own[0]}_{own[1]}"),
         todo,

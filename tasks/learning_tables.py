@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from checkpoints import write_whole
 from learning_lines import LINES, Line, Outcome
 from memcore.errors import how_to_install
 
@@ -21,6 +23,7 @@ COLUMNS = (
     "line", "seed", "target", "reached", "iterations", "solved", "level", "minutes", "parameters",
     "length", "metric", "value",
 )  # fmt: skip
+IN_WORDS = ("line", "target", "reached", "solved", "metric")
 POINTS = ("line", "seed", "iteration", "mean_loss", "mean_metric", "level", "examples")
 
 
@@ -41,10 +44,20 @@ def update(folder: Path, outcomes: Runs, curves: Runs) -> tuple[Rows, Rows]:
             numbers = (round(iteration), f"{loss:.6f}", f"{metric:.6f}", f"{level:g}")
             row = (name, seed, *numbers, round(examples))
             points.append(dict(zip(POINTS, map(str, row), strict=True)))
-    return (
-        _merge(folder / "learning.csv", COLUMNS, fresh),
-        _merge(folder / "learning_curves.csv", POINTS, points),
-    )
+    tables = [
+        (folder / "learning.csv", COLUMNS, fresh),
+        (folder / "learning_curves.csv", POINTS, points),
+    ]
+    # Both are read before one is written.
+    merged = [_merge(_read(path, names), anew) for path, names, anew in tables]
+    for (path, names, _), rows in zip(tables, merged, strict=True):
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_whole(path, text.getvalue().encode())
+        print(f"table: {path}")
+    return merged[0], merged[1]
 
 
 def _rows(name: str, seed: int, line: Line, found: Outcome) -> Rows:
@@ -57,23 +70,44 @@ def _rows(name: str, seed: int, line: Line, found: Outcome) -> Rows:
     ]
 
 
-def _merge(path: Path, names: Sequence[str], fresh: Rows) -> Rows:
-    """What the file holds of lines that there still are, fresh rows in place of older ones."""
-    kept: Rows = []
-    if path.exists():
-        with open(path, encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            kept = list(table) if tuple(table.fieldnames or ()) == tuple(names) else []
+def _read(path: Path, names: Sequence[str]) -> Rows:
+    """The rows of a table that may not be there; one that is another ends the program."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8-sig", newline="") as file:  # with the mark that Excel puts
+        table = csv.DictReader(file)
+        found = tuple(table.fieldnames or ())
+        if found != tuple(names):
+            raise SystemExit(f"{path}: expected the columns {', '.join(names)}, got {found}")
+        rows: Rows = []
+        for row in table:
+            trouble = _trouble(row)
+            if trouble is not None:
+                raise SystemExit(f"{path}, line {table.line_num}: {trouble}; mend or remove it")
+            rows.append(row)
+    return rows
+
+
+def _trouble(row: Mapping[str | None, Any]) -> str | None:
+    """What is wrong with a row, if anything."""
+    if None in row or None in row.values():
+        return "another number of columns than the header"
+    for name, value in row.items():
+        if name not in IN_WORDS:
+            try:
+                int(value) if name == "seed" else float(value)
+            except ValueError:
+                return f"{name}: expected a number, got {value!r}"
+    return None
+
+
+def _merge(kept: Rows, fresh: Rows) -> Rows:
+    """The rows of lines that there still are, fresh ones in place of older ones."""
     anew = {(row["line"], row["seed"]) for row in fresh}
     kept = [row for row in kept if (row["line"], row["seed"]) not in anew]
     place = {name: at for at, name in enumerate(LINES)}
     rows = [row for row in kept + fresh if row["line"] in place]
     rows.sort(key=lambda row: (place[row["line"]], int(row["seed"])))  # stable: as they were
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, names, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    print(f"table: {path}")
     return rows
 
 
@@ -132,7 +166,10 @@ def draw(path: Path, rows: Rows, points: Rows) -> None:
     except ImportError:
         print(f"no figure: matplotlib is not installed ({how_to_install('viz')})")
         return
-    outcomes, curves = _by_line(rows), _by_line(points)
+    outcomes = _by_line(rows)
+    curves = {name: own for name, own in _by_line(points).items() if name in outcomes}
+    if not curves:
+        return
     height = -(-len(curves) // 2)
     figure = Figure(figsize=(10, 0.6 + 2.7 * height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -53,7 +53,10 @@ def train_script(task: Task, arguments: Sequence[str], own: Path) -> Path:
         if saved["solved"] or saved["iteration"] >= options.iterations:
             return path
     script = Path(__file__).with_name(f"{task.name}_task.py")
-    own.mkdir(parents=True, exist_ok=True)
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"{own}: {error.strerror}") from None
     begun = time.perf_counter()
     with open(own / "log", "a", encoding="utf-8") as log:
         done = subprocess.run(

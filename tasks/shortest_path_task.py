@@ -161,7 +161,7 @@ class ShortestPathTask(GraphTask):
         """How many steps there are to plan in."""
         super().add_options(add)
         add("planning_steps", number(int, 0, 2**31 - 1), 10, "most blank steps before the answer")
-        add("planning_per_node", number(float, 0), 0.0, "so many more for each node")
+        add("planning_per_node", number(float, 0, 2**20), 0.0, "so many more for each node")
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """As for all graphs, if the level is not beyond them and the model reads forward only."""

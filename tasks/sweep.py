@@ -84,16 +84,18 @@ def _train(task: Task, arguments: Sequence[str], out: Path, seed: int) -> Traine
 
 
 def _check(task: Task, arguments: Sequence[str], own: Path) -> None:
-    """A table compares seeds: none may have been trained with other options before."""
+    """A table compares seeds: none may have been trained with other options before.
+
+    Options that are left out are the task's defaults here, not the checkpoint's.
+    """
     parser = parser_of(task)
     path = checkpoint_path(own, task.name, parser.parse_args(arguments).memory_type)
     if not path.exists() and not before(path).exists():
         return
     _, saved = load_checkpoint(path, task.name)
-    parser.set_defaults(**saved["options"])
     for name, value in vars(parser.parse_args(arguments)).items():
         earlier = saved["options"].get(name, value)
-        if name not in MAY_CHANGE and value != earlier:
+        if name not in OWN + MAY_CHANGE and value != earlier:
             raise SystemExit(f"{own} was trained with -{name} {earlier}, not {value}: another -out")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -35,8 +36,11 @@ def main(task: Task, description: str, argv: Sequence[str] | None = None) -> Non
     with processes.one_voice():
         parser = build_parser(description, task.add_options, **task.defaults)
         options = parser.parse_args(argv)
-        with processes.connected():
-            _train_and_report(task, parser, argv, options, processes)
+        try:
+            with processes.connected():
+                _train_and_report(task, parser, argv, options, processes)
+        except KeyboardInterrupt:
+            raise SystemExit("stopped; what was saved is still there") from None
 
 
 def _train_and_report(
@@ -82,6 +86,14 @@ def _train_and_report(
         if not str(error).startswith("nr_cells:"):  # too many for the memory there is
             raise
         raise SystemExit(str(error).replace("nr_cells:", "-mem_slot:", 1)) from None
+    except (MemoryError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].rpartition("Allocator: ")[2]
+        if not isinstance(error, MemoryError) and not re.search("memory|overflow", reason, re.I):
+            raise
+        raise SystemExit(
+            f"stopped at iteration {run.iteration}: {reason}; fewer examples (-batch_size, "
+            "-batch_budget) or shorter sequences need less"
+        ) from None
     if interrupted:
         raise SystemExit(
             f"stopped at iteration {run.iteration}; go on with -resume {run.checkpoint}"

@@ -13,6 +13,7 @@ from copy_task import CopyTask
 from memcore import MemcoreError
 from options import build_parser
 from run import Run
+from shortest_path_task import ShortestPathTask
 from small_runs import SMALL, train
 from training import main
 
@@ -33,6 +34,29 @@ def test_outputs_depend_on_all_that_came_before_and_on_nothing_after(model: nn.M
         seen = gradient.abs().sum(2)[0]
         assert bool((seen[: step + 1] > 0).all())
         assert not seen[step + 1 :].any()
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_a_sequence_in_pieces_is_the_whole_sequence(model: nn.Module) -> None:
+    """As a test is run in which a model is shown its own answers."""
+    torch.manual_seed(0)
+    input, state, pieces = torch.randn(2, 6, 3), None, []
+    for piece in input.split([3, 1, 2], 1):
+        output, state = model(piece, state)
+        pieces.append(output)
+    torch.testing.assert_close(torch.cat(pieces, 1), model(input)[0])
+
+
+@pytest.mark.parametrize("kind", ["none", "attention"])
+def test_they_find_shortest_paths(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (
+        "-nhid 8 -read_heads 2 -sequence_max_length 3 -iterations 2 -test_size 5 -batch_size 4"
+    )
+    folder = ["-memory_type", kind, "-checkpoint_dir", str(tmp_path)]
+    main(ShortestPathTask(), "", [*options.split(), *folder])
+    assert "share of wrong answers" in capsys.readouterr().out
 
 
 def test_attention_tells_positions_apart() -> None:

@@ -250,6 +250,12 @@ def test_interrupting_ends_the_iteration_first(
         assert torch.equal(parts["model"][name], value), name
 
 
+def test_batches_that_do_not_fit_are_answered_in_one_line(tmp_path: Path) -> None:
+    message = r"^stopped at iteration 1: .*(memory|overflow).*; fewer examples \(-batch_size"
+    with pytest.raises(SystemExit, match=message):
+        run(tmp_path, "-batch_size", str(2**31 - 1), "-sequence_max_length", str(2**31 - 1))
+
+
 def test_a_second_interrupt_is_not_deferred() -> None:
     before = signal.getsignal(signal.SIGINT)
 

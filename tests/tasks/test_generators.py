@@ -20,6 +20,7 @@ from argmax_task import ArgmaxTask, argmax_batch
 from associative_recall_task import AssociativeRecallTask, associative_recall_batch, distinct_bits
 from copy_task import CopyTask, copy_batch
 from family_tree_task import FamilyTreeTask, family_tree_batch
+from graphs import distinct_labels
 from memcore import MemcoreError
 from mqar_task import MQARTask, mqar_batch
 from priority_sort_task import PrioritySortTask, priority_sort_batch
@@ -121,6 +122,16 @@ def test_sizes_that_are_none(
         given = (*sizes[:at], wrong, *sizes[at + 1 :])
         with pytest.raises(MemcoreError, match=rf"^{names[at]}: expected an int of at least [123]"):
             function(*given, torch.Generator())
+
+
+def test_widths_that_no_number_holds() -> None:
+    generator = torch.Generator()
+    assert associative_recall_batch(1, 5, 62, generator).target.shape == (1, 1, 62)
+    with pytest.raises(MemcoreError, match=r"^bits: expected at most 62, got 63$"):
+        associative_recall_batch(1, 5, 63, generator)
+    assert distinct_labels(2, 10, 18, generator).shape == (2, 10)
+    with pytest.raises(MemcoreError, match=r"^digits: expected at most 18, got 19$"):
+        traversal_batch(1, 5, 2, 1, 19, generator)
 
 
 def test_generators_need_no_command_line() -> None:

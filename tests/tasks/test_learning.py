@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,48 @@ def test_rows_that_were_not_run_again_stay(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
     for name in ("curves", "contrast"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("line,", "name,", 1), "expected the columns line, seed"),
+        (lambda text: text[:-1] + ",1\n", "line 3: another number of columns than the header"),
+        (lambda text: text[:-20], "line 3: another number of columns than the header"),
+        (
+            lambda text: text.replace("copy_dnc,1,", "copy_dnc,one,", 1),
+            "line 3: seed: expected a number, got 'one'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["learning.csv", "learning_curves.csv"])
+def test_a_table_that_is_another_is_left_alone(
+    name: str, change: Callable[[str], str], message: str, tmp_path: Path
+) -> None:
+    found = Outcome(9, True, 8, {8: (0.25,)}, 1.5, 77)
+    runs = [("copy_dnc", seed) for seed in (0, 1)]
+    points = [[1, 0.5, 0.25, 8, 32]]
+    update(tmp_path, dict.fromkeys(runs, found), dict.fromkeys(runs, points))
+    path = tmp_path / name
+    path.write_text(change(path.read_text()))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SystemExit, match=message):
+        update(tmp_path, dict.fromkeys(runs, found), dict.fromkeys(runs, points))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:
+    runs: Runs = {("copy_dnc", 0): Outcome(9, True, 8, {8: (0.25,)}, 1.5, 77)}
+    rows, _ = update(tmp_path, runs, {})
+    path = tmp_path / "learning.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert update(tmp_path, {}, {})[0] == rows
+
+
+def test_curves_without_outcomes_are_not_drawn(tmp_path: Path) -> None:
+    _, points = update(tmp_path, {}, {("copy_dnc", 0): [[1, 0.5, 0.25, 8, 32]]})
+    draw(tmp_path / "curves.png", [], points)
+    assert not (tmp_path / "curves.png").exists()
 
 
 def test_a_run_that_fails_says_where_to_look(tmp_path: Path) -> None:

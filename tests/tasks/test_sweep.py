@@ -87,10 +87,13 @@ def test_seeds_that_fail_name_their_logs(
 @pytest.mark.usefixtures("_in_this_process")
 def test_seeds_of_one_table_have_the_same_options(tmp_path: Path) -> None:
     """But for those that train longer or test more."""
-    swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK)
-    with pytest.raises(SystemExit, match=r"^seed 1: .*1 was trained with -lr 0.0001, not 0.1: ano"):
+    swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK, "-lr", "0.01")
+    with pytest.raises(SystemExit, match=r"^seed 1: .*1 was trained with -lr 0.01, not 0.1: ano"):
         swept(tmp_path, "-seeds", "1", "2", "--", *SMALL, *TASK, "-lr", "0.1")
-    swept(tmp_path, "-seeds", "1", "--", *SMALL, "-iterations", "14", "-test_size", "6")
+    with pytest.raises(SystemExit, match=r"^seed 1: .*1 was trained with -lr 0.01, not 0.0001: "):
+        swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK)  # which is the default
+    more = ("-iterations", "14", "-test_size", "6")
+    swept(tmp_path, "-seeds", "1", "--", *SMALL, *more, "-lr", "0.01")
     assert b"\n14," in (tmp_path / "1" / "copy_dnc.csv").read_bytes()
 
 
