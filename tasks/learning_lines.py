@@ -79,7 +79,7 @@ def _mqar(more: str) -> dict[str, Line]:
             "at least 99 % right at 64 steps",
             MQARTask,
             f"{MQAR}{options}{more}",
-            (16, 64),
+            (16, 64, 256),
             lambda outcome: outcome.scores[64][0] <= 0.01,
         )
         for model, (title, options) in models.items()

@@ -105,7 +105,7 @@ class MQARTask(Task):
         "rnn_type": "linear",  # what a step must know, it is shown or reads
         "nhid": 160,
         "nhlayer": 1,
-        "mem_slot": 64,
+        "mem_slot": 1024,
         "mem_size": 64,
         "read_heads": 1,
         "sparse_reads": 4,
