@@ -55,7 +55,7 @@ def test_every_task_is_listed() -> None:
 
 
 def test_what_was_learned_is_what_the_tables_say(tmp_path: Path) -> None:
-    results, page = ROOT / "tasks" / "results", ROOT / "docs" / "results.md"
+    results, page = ROOT / "docs" / "results", ROOT / "docs" / "results.md"
     with open(results / "learning.csv", encoding="utf-8", newline="") as file:
         tabulate(tmp_path / "learning.md", list(csv.DictReader(file)))
     table = (tmp_path / "learning.md").read_text(encoding="utf-8")
