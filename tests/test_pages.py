@@ -165,7 +165,7 @@ def test_the_table_of_the_debug_dictionary_is_complete(model: Any) -> None:
     place = head.index(model.__name__)
     listed = {row[1].strip("`"): row[place] for row in rows if row[place]}
     slots, width, heads, sparse, temporal = 12, 3, 2, 4, 2
-    own = {"sparse_reads": sparse} if model in (SAM, SDNC) else {}
+    own: dict[str, Any] = {"sparse_reads": sparse} if model in (SAM, SDNC) else {}
     own |= {"temporal_reads": temporal} if model is SDNC else {}
     module = model(5, 8, nr_cells=slots, cell_size=width, read_heads=heads, debug=True, **own)
     debug = module(torch.randn(2, 3, 5))[2]
