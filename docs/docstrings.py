@@ -36,14 +36,13 @@ class Docstrings(griffe.Extension):
         if obj.docstring is not None:
             obj.docstring.value = self._linked(_with_examples(obj.docstring.value))
 
-    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
-        """A field's comment is what there is to say of it."""
-        if attr.docstring is None and attr.lineno and isinstance(attr.filepath, Path):
-            line = attr.lines_collection[attr.filepath][attr.lineno - 1]
-            comment = re.search(r"  # (?!type:|pyright:)(.+?)(?:  #.*)?$", line)
-            if comment:
-                text = re.sub(r"(\[[^\]]*\])", r"`\1`", comment[1])
-                attr.docstring = griffe.Docstring(text, parent=attr)
+    def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
+        """The comments of fields, a named tuple's above all, are what there is to say of them."""
+        fields = [field for field in cls.attributes.values() if not field.name.startswith("_")]
+        said = {field.name: comment for field in fields if (comment := _comment(field))}
+        if cls.docstring is not None and said:
+            lines = [f"    {name}: {comment}" for name, comment in said.items()]
+            cls.docstring.value += "\n\nAttributes:\n" + "\n".join(lines)
 
     def _linked(self, text: str) -> str:
         def link(found: re.Match[str]) -> str:
@@ -51,6 +50,15 @@ class Docstrings(griffe.Extension):
             return f"[`{found[1]}`][{target}]" if target else found[0]
 
         return re.sub(r"(?<![`\[])`([\w.]+)`(?![`\]])", link, text)
+
+
+def _comment(field: griffe.Attribute) -> str | None:
+    """What stands behind it on its line, shapes as code."""
+    if not field.lineno or not isinstance(field.filepath, Path):
+        return None
+    line = field.lines_collection[field.filepath][field.lineno - 1]
+    comment = re.search(r"  # (?!type:|pyright:)(.+?)(?:  #.*)?$", line)
+    return re.sub(r"(\[[^\]]*[\])])", r"`\1`", comment[1]) if comment else None
 
 
 def _with_examples(text: str) -> str:
