@@ -1,6 +1,6 @@
 """What the options of later papers do to learning: iterations to solve, error at twice the length.
 
-``python tasks/ablation.py -out tasks/results`` trains each task with each option, in processes of
+``python tasks/ablation.py -out docs/results`` trains each task with each option, in processes of
 one thread each, and goes on where it was interrupted. All is shown as it came out.
 """
 

@@ -1,6 +1,6 @@
 """A DNC that learned to copy with few slots, used with many on longer sequences, without training.
 
-``python tasks/larger_memory.py -out tasks/results`` trains it, with and without some options, and
+``python tasks/larger_memory.py -out docs/results`` trains it, with and without some options, and
 tests it with each number of slots, temperature and length.
 """
 

@@ -1,6 +1,6 @@
 """What the memories must learn, each with several seeds: a table and the learning curves.
 
-``python tasks/learning.py -out tasks/results`` trains as the scripts do, in processes of one thread
+``python tasks/learning.py -out docs/results`` trains as the scripts do, in processes of one thread
 each, and goes on where it was interrupted. A run that does not get there is shown as it is.
 """
 

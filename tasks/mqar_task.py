@@ -2,9 +2,9 @@
 
 Arora et al. 2023, arXiv 2312.04927 (*Zoology*). The level is the number of steps.
 
-What a model is shown is what made the difference between learning and not (docs/how_to_train.md):
-tokens of mean square 1, as embeddings have, and beside each the token before it, as the short
-convolutions of later models do.
+What a model is shown is what made the difference between learning and not
+(docs/guides/how_to_train.md): tokens of mean square 1, as embeddings have, and beside each the
+token before it, as the short convolutions of later models do.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""The README tells the truth: its Python runs, its options and arguments are the real ones."""
+"""The README is short, runs as a newcomer runs it, and says in Chinese what it says."""
 
 from __future__ import annotations
 
-import csv
-import inspect
 import re
 import subprocess
 import sys
@@ -11,87 +9,92 @@ from pathlib import Path
 
 import pytest
 
-import memcore
-from learning_lines import LINES
-from learning_tables import tabulate
-from options import build_parser
-from torch_adapters import DNC, SDNC
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
-TASKS = {line.task for line in LINES.values()}
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+FRONT = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+MOST_LINES = 200
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
-def test_python_blocks_run(block: str) -> None:
-    """With warnings as errors, as everywhere here; the first as a newcomer would."""
-    if block == BLOCKS[0]:
-        subprocess.run([sys.executable, "-W", "error", "-c", block], check=True)
-    else:
-        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+def blocks(text: str, language: str = r"[a-z]*") -> list[str]:
+    return re.findall(rf"^```{language}\n.*?^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
-COMMANDS = re.findall(
-    r"^(?:python|torchrun [-=\w ]+?) tasks/(\w+_task)\.py ?(.*)$", README, flags=re.MULTILINE
-) + re.findall(r"^python tasks/sweep\.py (\w+_task)\.py .* -- (.*)$", README, flags=re.MULTILINE)
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def test_there_are_blocks() -> None:
-    assert len(BLOCKS) >= 3
-    assert len(COMMANDS) >= 5
+@pytest.mark.parametrize("text", [README, CHINESE], ids=["README.md", "README.zh-CN.md"])
+def test_it_is_short(text: str) -> None:
+    assert len(text.splitlines()) <= MOST_LINES
 
 
-@pytest.mark.parametrize(("script", "arguments"), COMMANDS)
-def test_the_commands_of_tasks_are_understood(script: str, arguments: str) -> None:
-    (task,) = (kind for kind in TASKS if kind.__module__ == script)
-    assert build_parser("", task().add_options, **task.defaults).parse_args(arguments.split())
+def test_the_first_example_runs_as_a_newcomer_runs_it() -> None:
+    block = blocks(README, "python")[0].removeprefix("```python\n").removesuffix("```")
+    subprocess.run([sys.executable, "-W", "error", "-c", block], check=True)
 
 
-def test_every_task_is_listed() -> None:
-    listed = set(re.findall(r"^\| `tasks/(\w+)\.py`", README, flags=re.MULTILINE))
-    assert listed == {path.stem for path in (ROOT / "tasks").glob("*_task.py")}
+def test_there_are_three_examples() -> None:
+    assert len(blocks(README, "python")) == 3
 
 
-def test_what_was_learned_is_what_the_tables_say(tmp_path: Path) -> None:
-    results, page = ROOT / "tasks" / "results", ROOT / "docs" / "results.md"
-    with open(results / "learning.csv", encoding="utf-8", newline="") as file:
-        tabulate(tmp_path / "learning.md", list(csv.DictReader(file)))
-    table = (tmp_path / "learning.md").read_text(encoding="utf-8")
-    assert table == (results / "learning.md").read_text(encoding="utf-8")
-    assert table in page.read_text(encoding="utf-8")
+def test_commands_are_one_line_each() -> None:
+    for block in blocks(README, "sh"):
+        assert len(block.splitlines()) == 3, block
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_what_pages_point_at_is_there(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)", text):
-        assert target.startswith("https://") or (path.parent / target).exists(), target
+def test_the_front_page_has_the_same_commands() -> None:
+    assert blocks(FRONT, "sh") == blocks(README, "sh")
 
 
-def test_the_table_of_operations_is_complete() -> None:
-    listed = set(re.findall(r"^\| `(\w+)\(", README, flags=re.MULTILINE))
-    functions = {name for name in memcore.__all__ if inspect.isfunction(getattr(memcore, name))}
-    assert functions - listed == {"exclusive_cumulative_product", "oneplus", "safe_norm"}
+def test_the_python_and_the_torch_it_names_are_those_it_needs() -> None:
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    python = re.findall(r'requires-python = ">=([\d.]+)"', settings)
+    torch = re.findall(r'"torch>=([\d.]+)"', settings)
+    for text in (README, FRONT):
+        assert re.findall(r"Python ([\d.]+) or later, torch ([\d.]+) or later", text) == [
+            (python[0], torch[0])
+        ]
 
 
-def test_the_table_of_arguments_is_complete() -> None:
-    for function in (DNC.__init__, SDNC.__init__, DNC.forward):
-        for name in list(inspect.signature(function).parameters)[1:]:
-            assert re.search(rf"^\|.*`{name}`.*\|", README, flags=re.MULTILINE), name
+def test_the_chinese_one_has_the_same_blocks() -> None:
+    assert blocks(CHINESE) == blocks(README)
 
 
-def test_the_table_of_options_is_complete() -> None:
-    table = "".join(re.findall(r"^\| `-.*$", README, flags=re.MULTILINE))
-    listed = dict(re.findall(r"`-(\w+)` \| (\S+)", table))
-    defaults = vars(build_parser("").parse_args([]))
-    assert listed.keys() == defaults.keys()
-    for name, shown in listed.items():
-        value = defaults[name]
-        if isinstance(value, float):
-            assert float(shown) == value, name
-        elif value is None or value is False:
-            assert shown == ("none" if value is None else "off"), name
-        else:
-            assert shown == str(value), name
+def test_the_chinese_one_has_the_same_headings() -> None:
+    """As many, of the same level, in the same order, with the same between them."""
+    assert structure(CHINESE) == structure(README)
+
+
+def structure(text: str) -> list[list[str]]:
+    """For each heading its level, and of what follows the kind of each line that is not prose."""
+    sections = re.split(r"^(#+) .*$", without_blocks(text), flags=re.MULTILINE)[1:]
+    return [
+        [level, *re.findall(r"^(?:- |!|\|(?=-)|\|)", body, flags=re.MULTILINE)]
+        for level, body in zip(sections[::2], sections[1::2], strict=True)
+    ]
+
+
+def test_the_chinese_one_has_the_same_images_and_links() -> None:
+    each_other = {"README.md", "README.zh-CN.md"}
+
+    def targets(text: str) -> list[tuple[str, str]]:
+        return [
+            (mark, target)
+            for mark, target in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text)
+            if target not in each_other
+        ]
+
+    assert targets(CHINESE) == targets(README)
+    assert "](README.zh-CN.md)" in "\n".join(README.splitlines()[:5])
+    assert "](README.md)" in "\n".join(CHINESE.splitlines()[:5])
+
+
+def test_the_chinese_one_names_the_same_code_and_numbers() -> None:
+    def named(text: str) -> set[str]:
+        return set(re.findall(r"`([^`\n]+)`", without_blocks(text)))
+
+    assert named(CHINESE) == named(README)
+    pattern = r"\d[\d,.]*\d|\d"
+    numbers = set(re.findall(pattern, without_blocks(README)))
+    assert numbers == set(re.findall(pattern, without_blocks(CHINESE)))

@@ -48,22 +48,22 @@ class DAM(MemoryRNN):
         bias: as in `DNC`.
         batch_first: as in `DNC`.
         dropout: as in `DNC`.
-        bypass_dropout: as in `DNC`.
-        layer_norm: as in `DNC`.
         bidirectional: as in `DNC`.
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
-        masking: as in `DNC`, of read keys.
-        mask_minimum: as in `DNC`.
-        temperature: as in `DNC`.
         nonlinearity: as in `DNC`.
         gpu_id: as in `DNC`.
         independent_linears: as in `DNC`.
         share_memory: as in `DNC`.
-        learned_memory: as in `DNC`.
         debug: as in `DNC`.
         clip: as in `DNC`.
+        bypass_dropout: as in `DNC`.
+        layer_norm: as in `DNC`.
+        masking: as in `DNC`, of read keys.
+        mask_minimum: as in `DNC`.
+        temperature: as in `DNC`.
+        learned_memory: as in `DNC`.
         output_size: as in `DNC`.
         device: as in `DNC`.
         dtype: as in `DNC`.
@@ -78,29 +78,29 @@ class DAM(MemoryRNN):
         self,
         input_size: int,
         hidden_size: int,
-        *,
         rnn_type: str = "lstm",
         num_layers: int = 1,
         num_hidden_layers: int = 2,
         bias: bool = True,
         batch_first: bool = True,
         dropout: float = 0,
-        bypass_dropout: float = 0,
-        layer_norm: bool = False,
         bidirectional: bool = False,
         nr_cells: int = 5000,
         read_heads: int = 4,
         cell_size: int = 10,
-        masking: bool = False,
-        mask_minimum: float = 0,
-        temperature: float = 1,
         nonlinearity: str = "tanh",
         gpu_id: int = -1,
         independent_linears: bool = False,
         share_memory: bool = True,
-        learned_memory: bool = False,
         debug: bool = False,
         clip: float = 20,
+        *,
+        bypass_dropout: float = 0,
+        layer_norm: bool = False,
+        masking: bool = False,
+        mask_minimum: float = 0,
+        temperature: float = 1,
+        learned_memory: bool = False,
         output_size: int | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,

@@ -56,14 +56,21 @@ class DNC(MemoryRNN):
         bias: whether the RNNs have biases.
         batch_first: inputs and outputs are ``[B, T, ·]`` rather than ``[T, B, ·]``.
         dropout: in [0, 1), between the RNN's own layers; without effect where there is one.
-        bypass_dropout: in [0, 1), on the way from the controller past the memory to the output.
-            Franke et al. 2018 (arXiv 1807.02658), as the next two.
-        layer_norm: normalize the interface vector.
         bidirectional: a second controller, without memory, reads the sequence from its end and
             joins the output. It needs whole sequences: no ``hx``, ``episode_start`` or `step`.
         nr_cells: N, the slots of the memory.
         read_heads: R.
         cell_size: W, the width of a slot.
+        nonlinearity: φ, ``'tanh'`` or ``'relu'``, for ``rnn_type='rnn'`` and ``'linear'``.
+        gpu_id: -1, or the CUDA device to build on, as ``device=f"cuda:{gpu_id}"``.
+        independent_linears: one linear map for each part of the interface, with parameters by
+            name, rather than one for all.
+        share_memory: one memory for all layers rather than one each.
+        debug: return the debug dictionary as a third value.
+        clip: the controller's output is clamped to ±clip; 0: not at all.
+        bypass_dropout: in [0, 1), on the way from the controller past the memory to the output.
+            Franke et al. 2018 (arXiv 1807.02658), as ``layer_norm`` and ``bidirectional``.
+        layer_norm: normalize the interface vector.
         write_heads: how many heads write at each step, one after the other. As in
             google-deepmind/dnc.
         masking: each key, of reading and of writing, brings a mask and is compared with slots as
@@ -73,16 +80,9 @@ class DNC(MemoryRNN):
         deallocation: what the free gates release is faded.
         link_sharpness: where links lead is concentrated as the controller says.
         temperature: above 0: the strengths of keys are multiplied by it.
-        nonlinearity: φ, ``'tanh'`` or ``'relu'``, for ``rnn_type='rnn'`` and ``'linear'``.
-        gpu_id: -1, or the CUDA device to build on, as ``device=f"cuda:{gpu_id}"``.
-        independent_linears: one linear map for each part of the interface, with parameters by
-            name, rather than one for all.
-        share_memory: one memory for all layers rather than one each.
         learned_memory: what every row of an empty memory holds is a parameter, ``memory_rows``
             [memories, W], at first uniform in ±1/√W. A call that is given a memory in ``hx`` does
             not use it.
-        debug: return the debug dictionary as a third value.
-        clip: the controller's output is clamped to ±clip; 0: not at all.
         output_size: Y, the width of the output; None: ``input_size``.
         device: PyTorch's convention.
         dtype: PyTorch's convention. The memory is kept in float32 where it is a half precision.
@@ -99,32 +99,32 @@ class DNC(MemoryRNN):
         self,
         input_size: int,
         hidden_size: int,
-        *,
         rnn_type: str = "lstm",
         num_layers: int = 1,
         num_hidden_layers: int = 2,
         bias: bool = True,
         batch_first: bool = True,
         dropout: float = 0,
-        bypass_dropout: float = 0,
-        layer_norm: bool = False,
         bidirectional: bool = False,
         nr_cells: int = 5,
         read_heads: int = 2,
         cell_size: int = 10,
+        nonlinearity: str = "tanh",
+        gpu_id: int = -1,
+        independent_linears: bool = False,
+        share_memory: bool = True,
+        debug: bool = False,
+        clip: float = 20,
+        *,
+        bypass_dropout: float = 0,
+        layer_norm: bool = False,
         write_heads: int = 1,
         masking: bool = False,
         mask_minimum: float = 0,
         deallocation: bool = False,
         link_sharpness: bool = False,
         temperature: float = 1,
-        nonlinearity: str = "tanh",
-        gpu_id: int = -1,
-        independent_linears: bool = False,
-        share_memory: bool = True,
         learned_memory: bool = False,
-        debug: bool = False,
-        clip: float = 20,
         output_size: int | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,

@@ -40,7 +40,7 @@ class Directional(NamedTuple):
     backward_index: Int[Tensor, "B R K"]  # slots in [0, N); distinct where the weight is not 0
     backward_weights: Float[Tensor, "B R K"]  # descending, each row on the sub-simplex
     forward_index: Int[Tensor, "B R K"]  # likewise
-    forward_weights: Float[Tensor, "B R K"]
+    forward_weights: Float[Tensor, "B R K"]  # likewise
 
 
 class SparseLinks(SlotState):

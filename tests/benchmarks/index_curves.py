@@ -1,6 +1,6 @@
 """SAM learning to copy with each index: the same seed, one loss curve each, as a figure.
 
-``python tests/benchmarks/index_curves.py -out tasks/results``. Once from an empty memory, and once
+``python tests/benchmarks/index_curves.py -out docs/results``. Once from an empty memory, and once
 from one that already holds many random rows, where approximate search has something to miss.
 """
 

@@ -1,7 +1,7 @@
 """The DNC's training step over its slots and its batch, and what compiling kernels costs.
 
-``python tests/benchmarks/sizes.py`` measures, writes ``tasks/results/kernels.json`` and draws
-``tasks/results/kernels.png`` from it; ``--draw`` only draws. The figure needs matplotlib.
+``python tests/benchmarks/sizes.py`` measures, writes ``docs/results/kernels.json`` and draws
+``docs/results/kernels.png`` from it; ``--draw`` only draws. The figure needs matplotlib.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dense_lines import Unfit, with_kernels
 from harness import BUSY, Step, in_turn, machine, train, version_of
 from memcore.errors import how_to_install
 
-RESULTS = Path(__file__).parents[2] / "tasks" / "results"
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 MIDDLE = Setting(batch=16, slots=64, word_size=32, read_heads=4, hidden_size=128)
 SWEEPS = {
     "slots": [8 * 2**power for power in range(7)],

@@ -17,7 +17,7 @@ from learning_tables import Runs, draw, draw_contrast, tabulate, update
 from line_runs import outcome, train
 from small_runs import SMALL
 
-TABLE = Path(__file__).parents[2] / "tasks" / "results" / "learning.csv"
+TABLE = Path(__file__).parents[2] / "docs" / "results" / "learning.csv"
 # What was run for the table, and whether it got there; elsewhere it may.
 with open(TABLE, encoding="utf-8", newline="") as _file:
     RUNS = {

@@ -1,4 +1,4 @@
-"""The README's table of torch's own tools: what works, how, and what the rest says."""
+"""The table in docs/guides/torch_tools.md: what works, how, and what the rest says."""
 
 from __future__ import annotations
 
