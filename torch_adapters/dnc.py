@@ -81,7 +81,9 @@ class DNC(MemoryRNN):
         learned_memory: what every row of an empty memory holds is a parameter, ``memory_rows``
             [memories, W], at first uniform in ±1/√W. A call that is given a memory in ``hx`` does
             not use it.
-        debug: return the debug dictionary as a third value.
+        debug: True, or the number of an example: return the debug dictionary of the first, or of
+            that example as a third value. 0 is the first example too. Can be set on the module
+            later.
         clip: the controller's output is clamped to ±clip; 0: not at all.
         output_size: Y, the width of the output; None: ``input_size``.
         device: PyTorch's convention.
@@ -123,7 +125,7 @@ class DNC(MemoryRNN):
         independent_linears: bool = False,
         share_memory: bool = True,
         learned_memory: bool = False,
-        debug: bool = False,
+        debug: bool | int = False,
         clip: float = 20,
         output_size: int | None = None,
         device: torch.device | str | int | None = None,

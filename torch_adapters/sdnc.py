@@ -190,7 +190,7 @@ class SDNC(MemoryRNN):
         independent_linears: bool = False,
         share_memory: bool = True,
         learned_memory: bool = False,
-        debug: bool = False,
+        debug: bool | int = False,
         clip: float = 20,
         output_size: int | None = None,
         device: torch.device | str | int | None = None,

@@ -45,9 +45,17 @@ FAULTS = (
     Fault(
         "the trace is of the longest example, not of the first",
         "torch_adapters/time_loop.py",
-        "traced = 0 if trace is None else steps.place_of(0)",
+        "traced = 0 if trace is None else steps.place_of(trace.example)",
         "traced = 0",
         (f"{ADAPTERS}/test_debug.py::test_packed_input_shows_the_first_examples_own_steps",),
+    ),
+    Fault(
+        "the example that was asked for is looked up in the order of the lengths",
+        "torch_adapters/time_loop.py",
+        "traced = 0 if trace is None else steps.place_of(trace.example)",
+        "traced = 0 if trace is None else trace.example",
+        (f"{ADAPTERS}/test_debug.py::test_packed_examples_are_counted_as_given",),
+        only="plain and DNC",
     ),
     Fault(
         "dropout is drawn layer by layer, not step by step",
