@@ -245,7 +245,8 @@ def _at_step(trace: Trace, shown: np.ndarray, step: int, most: int) -> list[Pane
     for number, links in enumerate(trace.links[step]):
         head = f", head {number}" if len(trace.writes) > 1 else ""
         title = f"links after step {step}{among}{head}"
-        panels.append(Panel(title, "slot written …", links[which][:, which], "unit", slots, slots))
+        values = links[which][:, which]
+        panels.append(Panel(title, "slot written …", values, "links", slots, slots))
     return panels
 
 
@@ -296,6 +297,7 @@ def _show(axis: Any, panel: Panel, ticks: int) -> Any:
     largest = float(np.abs(finite).max(initial=0)) or 1.0
     colors, least, most = {
         "unit": ("viridis", 0.0, 1.0),
+        "links": ("viridis", 0.0, largest),
         "signed": ("RdBu_r", -largest, largest),
     }.get(panel.scale, ("cividis", 0.0, largest))
     sharp = "nearest" if panel.values.shape[1] <= MOST_COLUMNS else "auto"
