@@ -38,7 +38,7 @@ def _quiet() -> Iterator[None]:
 
 
 class HeatMapServer:
-    """A visdom server that shows the debug dictionary."""
+    """A visdom server that shows the debug dictionary, and a picture of it."""
 
     def __init__(self, connection: Any, say: Callable[[str], Any] = print) -> None:
         self._connection = connection
@@ -72,9 +72,24 @@ class HeatMapServer:
             return None
         return cls(connection, say)
 
-    def send(self, trace: dict[str, np.ndarray], iteration: int, loss: float) -> str | None:
-        """Show each entry of the debug dictionary in a window; what went wrong, if it did."""
+    def send(
+        self,
+        trace: dict[str, np.ndarray],
+        iteration: int,
+        loss: float,
+        picture: np.ndarray | None = None,
+    ) -> str | None:
+        """Show each entry of the debug dictionary in a window; what went wrong, if it did.
+
+        ``picture``, of the same, uint8 ``[height, width, 3]``, has a window of its own.
+        """
         try:
+            if picture is not None:
+                self._connection.image(
+                    np.ascontiguousarray(picture.transpose(2, 0, 1)),
+                    win="picture",
+                    opts={"title": f"Memory over time, t: {iteration}, loss: {loss:.4f}"},
+                )
             for name, values in trace.items():
                 if values.size <= LARGEST:
                     self._show(

@@ -170,7 +170,7 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
 
 
 class TensorBoard:
-    """The same rows as scalars for TensorBoard."""
+    """The same rows as scalars for TensorBoard, and pictures of the memory."""
 
     def __init__(self, writer: Any, scores: Sequence[str]) -> None:
         self._writer, self._scores = writer, scores
@@ -200,6 +200,11 @@ class TensorBoard:
         }
         for name, value in scalars.items():
             self._writer.add_scalar(name.replace(" ", "_"), value, row.iteration)
+
+    def add_picture(self, picture: np.ndarray, iteration: int) -> None:
+        """Take a picture of the memory, uint8 ``[height, width, 3]``."""
+        # Not `add_figure`, which imports pyplot.
+        self._writer.add_image("memory", picture, iteration, dataformats="HWC")
 
     def flush(self) -> None:
         """Write the event file."""

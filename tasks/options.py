@@ -240,8 +240,8 @@ def build_parser(
     add("test_size", positive, 100, "examples of a test, at each length")
     add("summarize_freq", positive, 100, "iterations between summaries")
     add("check_freq", positive, 100, "iterations between checkpoints")
-    switch("tensorboard", "write the metrics for TensorBoard too")
-    switch("visdom", "send heat maps to a visdom server")
+    switch("tensorboard", "write metrics and pictures of the memory for TensorBoard")
+    switch("visdom", "send heat maps and pictures of the memory to a visdom server")
     add("visdom_port", number(int, 1, 65535), 8097, "port of the visdom server on this machine")
     add("seed", number(int, 0, 2**62), 0, "seed of parameters and data")
     add(

@@ -4,81 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from memcore.errors import how_to_install
+from torch_adapters import plot_memory
 
-__all__ = ["save_curve_picture", "save_memory_picture", "slots_to_show"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["memory_picture", "pixels", "save_curve_picture", "save_memory_picture"]
+
+
+def memory_picture(
+    title: str, input: Tensor, output: Tensor, trace: dict[str, np.ndarray]
+) -> Figure:
+    """Draw one example over time: input, output, and what the memory did.
+
+    Args:
+        title: the task.
+        input: ``[T, X]``.
+        output: ``[T, Y]``, in [0, 1].
+        trace: the debug dictionary of this example.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    return plot_memory(
+        trace,
+        layers=len(trace["write_weights"]) // len(input),
+        sequences={"input": input, "output": output},
+        title=f"{title}: one example, and where the memory was written and read",
+    )
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """A figure of `memory_picture` as uint8 ``[height, width, 3]``."""
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def save_memory_picture(
     path: Path, title: str, input: Tensor, output: Tensor, trace: dict[str, np.ndarray]
 ) -> None:
-    """Draw one example over time: input, output, where it wrote, where each head read.
-
-    Args:
-        path: where the PNG goes.
-        title: the task.
-        input: ``[T, X]``.
-        output: ``[T, Y]``, in [0, 1].
-        trace: the debug dictionary of this example.
-    """
+    """Save what `memory_picture` draws as a PNG."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-        from matplotlib.figure import Figure
-    except ImportError:
-        print(f"no picture: matplotlib is not installed ({how_to_install('viz')})")
+        figure = memory_picture(title, input, output, trace)
+    except ImportError as error:
+        print(f"no picture: {error}")
         return
-    steps = input.shape[0]
-    layers = trace["write_weights"].shape[0] // steps
-    last = slice(layers - 1, None, layers)  # of several controller layers, the last
-    writes, reads = trace["write_weights"][last], trace["read_weights"][last]
-    slots = trace["usage_vector" if "usage_vector" in trace else "usage"].shape[1]
-    by_head = [np.split(all, all.shape[1] // slots, axis=1) for all in (writes, reads)]
-    shown = slots_to_show([head for heads in by_head for head in heads])
-    label = "slot" if shown == slots else f"slot (of {slots})"
-    panels: list[tuple[str, str, np.ndarray]] = [
-        ("input", "channel", input.numpy()),
-        ("output", "channel", output.numpy()),
-    ]
-    for what, heads in zip(("write", "read"), by_head, strict=True):
-        for number, head in enumerate(heads, 1):
-            alone = what == "write" and len(heads) == 1
-            name = f"{what} weighting" + ("" if alone else f", head {number}")
-            panels.append((name, label, head[:, :shown]))
-
-    figure = Figure(figsize=(8, 1.2 + 1.6 * len(panels)), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}: one example, and where the memory was written and read")
-    axes = figure.subplots(len(panels), 1, sharex=True)
-    colors = ScalarMappable(Normalize(0, 1), "viridis")
-    for axis, (name, label, values) in zip(axes, panels, strict=True):
-        axis.imshow(
-            values.T, aspect="auto", interpolation="nearest", norm=colors.norm, cmap=colors.cmap
-        )
-        axis.set_title(name, fontsize="medium", loc="left")
-        axis.set_ylabel(label)
-        axis.yaxis.get_major_locator().set_params(integer=True)
-    axes[-1].set_xlabel("time step")
-    axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    figure.colorbar(colors, ax=list(axes), shrink=0.4, label="0 to 1")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     print(f"picture: {path}")
-
-
-def slots_to_show(weightings: Sequence[np.ndarray]) -> int:
-    """Of a memory that is mostly empty, the slots up to the last that was touched; at least 8.
-
-    ``weightings`` are ``[T, N]`` each.
-    """
-    slots = weightings[0].shape[1]
-    touched = np.flatnonzero(np.any([weights.any(0) for weights in weightings], axis=0))
-    return max(int(touched[-1]) + 1, min(slots, 8)) if touched.size else slots
 
 
 def save_curve_picture(

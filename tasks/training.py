@@ -23,6 +23,7 @@ from processes import Processes
 from report import describe, report
 from run import NotFiniteError, Run
 from task import Task
+from watching import Watch
 
 __all__ = ["main"]
 
@@ -195,6 +196,8 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
     port, say = options.visdom_port, progress.write
     shown = options.visdom and processes.first
     heat_maps = HeatMapServer.connect(port, say) if shown else None
+    board = next((sink for sink in sinks if isinstance(sink, TensorBoard)), None)
+    watch = Watch(heat_maps, board, say)
     with progress, deferred_interrupt() as interrupted:
         processes.heed(interrupted)
         while run.iteration < options.iterations and not run.solved and not processes.interrupted():
@@ -210,23 +213,10 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
                     f"iteration {run.iteration}: {describe(names, means)}, "
                     f"length up to {row.level}, {spent * 1e3:.1f} ms an iteration"
                 )
-                if heat_maps is not None:
-                    trouble = _show(heat_maps, run, means[0])
-                    if trouble is not None:
-                        progress.write(f"-visdom: {trouble}, training goes on without heat maps")
-                        heat_maps = None
+                watch.show(run, means[0])
                 if run.check_solved():
                     progress.write(f"solved at iteration {run.iteration}")
                 since, begun = time.perf_counter(), run.iteration
             if run.iteration % options.check_freq == 0:
                 _save(run, sinks)
     return processes.interrupted()
-
-
-def _show(heat_maps: HeatMapServer, run: Run, loss: float) -> str | None:
-    """Send an example's heat maps; what went wrong, if it did."""
-    try:
-        _, _, trace = run.example(run.level())
-    except MemcoreError as error:
-        return str(error)
-    return heat_maps.send(trace, run.iteration, loss)

@@ -86,7 +86,7 @@ def _why_not_call(module: MemoryRNN, autocast: bool, pass_through_memory: bool) 
         return f"there are no kernels for the memory {type(module.cell).__name__}"
     if autocast:
         return "autocast is on, which chooses a dtype for each of torch's operations"
-    if module.debug:
+    if module.debug is not False:  # 0 is an example
         return "the debug dictionary shows every step"
     if not pass_through_memory:
         return "pass_through_memory=False leaves the memory out"

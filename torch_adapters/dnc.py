@@ -66,7 +66,9 @@ class DNC(MemoryRNN):
         independent_linears: one linear map for each part of the interface, with parameters by
             name, rather than one for all.
         share_memory: one memory for all layers rather than one each.
-        debug: return the debug dictionary as a third value.
+        debug: True, or the number of an example: return the debug dictionary of the first, or of
+            that example as a third value. 0 is the first example too. Can be set on the module
+            later.
         clip: the controller's output is clamped to ±clip; 0: not at all.
         bypass_dropout: in [0, 1), on the way from the controller past the memory to the output.
             Franke et al. 2018 (arXiv 1807.02658), as ``layer_norm`` and ``bidirectional``.
@@ -113,7 +115,7 @@ class DNC(MemoryRNN):
         gpu_id: int = -1,
         independent_linears: bool = False,
         share_memory: bool = True,
-        debug: bool = False,
+        debug: bool | int = False,
         clip: float = 20,
         *,
         bypass_dropout: float = 0,

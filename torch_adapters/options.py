@@ -15,6 +15,7 @@ from memcore.backends import check_backend
 from memcore.errors import check_device, check_size
 from torch_adapters.cells import CELLS
 from torch_adapters.controller import Controller
+from torch_adapters.debug import check_debug
 from torch_adapters.reverse import Reverse
 
 __all__ = ["RNNOptions", "check_clip"]
@@ -49,7 +50,7 @@ class RNNOptions:
     independent_linears: bool
     share_memory: bool
     learned_memory: bool
-    debug: bool
+    debug: bool | int
     clip: float
     output_size: int | None
     device: torch.device | str | int | None
@@ -67,7 +68,7 @@ class RNNOptions:
         if self.output_size is not None:
             self.output_size = check_size("output_size", self.output_size)
         for name in ("bias", "batch_first", "layer_norm", "bidirectional", "independent_linears",
-                     "share_memory", "learned_memory", "debug"):  # fmt: skip
+                     "share_memory", "learned_memory"):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 kind = type(getattr(self, name)).__name__
                 raise TypeError(f"{name}: expected a bool, got {kind}")
@@ -80,6 +81,7 @@ class RNNOptions:
         self.nonlinearity = _choice("nonlinearity", self.nonlinearity, ("tanh", "relu"))
         self.dropout = _rate("dropout", self.dropout)
         self.bypass_dropout = _rate("bypass_dropout", self.bypass_dropout)
+        self.debug = check_debug(self.debug)
         self.clip = check_clip(self.clip)
         if self.dropout and self.num_hidden_layers == 1:
             warnings.warn(

@@ -26,7 +26,7 @@ from memcore.errors import check_tensor
 from torch_adapters.backend import Backend, choose, has_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.cell import Cell
-from torch_adapters.debug import Trace
+from torch_adapters.debug import Trace, check_debug, example_of
 from torch_adapters.hx import Door
 from torch_adapters.interface import Interface
 from torch_adapters.options import RNNOptions, check_clip
@@ -58,7 +58,7 @@ class MemoryRNN(nn.Module):
         self.num_hidden_layers = options.num_hidden_layers
         self.batch_first = options.batch_first
         self.shared_memory = options.share_memory
-        self.debug = options.debug
+        self._debug = options.debug
         self._backend = options.backend
         self._clip = options.clip
         self.bypass_dropout = options.bypass_dropout
@@ -102,6 +102,15 @@ class MemoryRNN(nn.Module):
     def clip(self, clip: float) -> None:
         self._clip = check_clip(clip)
 
+    @property
+    def debug(self) -> bool | int:
+        """Whether to return the debug dictionary, or of which example; can be set."""
+        return self._debug
+
+    @debug.setter
+    def debug(self, debug: bool | int) -> None:
+        self._debug = check_debug(debug)
+
     def extra_repr(self) -> str:
         """The memory and the switches, for ``print(module)``."""
         return (
@@ -138,13 +147,14 @@ class MemoryRNN(nn.Module):
 
         Returns:
             ``(output, (controller_hidden, memory, read_vectors))``: the output in the layout of
-            the input; with ``debug`` also the debug dictionary of the first example, NumPy
-            arrays with one row for each time step and layer.
+            the input; with ``debug`` also the debug dictionary of one example, NumPy arrays
+            with one row for each time step of this example and layer.
 
         Raises:
             TypeError: an argument of the wrong type.
             MemcoreError: an argument of the wrong shape, dtype or device, a state of another
-                module or batch size, or a debug trace over 1 GiB.
+                module or batch size, a number in ``debug`` that no example has, or a debug
+                trace over 1 GiB.
         """
         given = (input, hx, reset_experience, pass_through_memory, episode_start)
         # Not only while this is traced: a call that Dynamo failed to trace it leaves out from then
@@ -167,7 +177,7 @@ class MemoryRNN(nn.Module):
         )
         if chosen.reason not in (None, COMPILING) and self.backend == "auto":
             log_reference(type(self).__name__, chosen.reason)
-        trace = self._new_trace(carried, steps) if self.debug else None
+        trace = self._new_trace(carried, steps)
         if steps.sorted_indices is not None:
             carried = carried.take(self.cell, steps.sorted_indices)
         if weights is None:
@@ -223,6 +233,13 @@ class MemoryRNN(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # As with what torch's own modules compile: copies and pickles are without.
         return {**super().__getstate__(), "compiled_step": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickles of before an example could be chosen have a plain attribute, true or not.
+        if "debug" in state:
+            state = {**state, "_debug": bool(state["debug"])}
+            del state["debug"]
+        super().__setstate__(state)
 
     def resize(self, nr_cells: int, *, temperature: float | None = None) -> None:
         """Give the memory another number of slots; no parameter depends on it.
@@ -319,6 +336,7 @@ class MemoryRNN(nn.Module):
         steps = split(
             input, self.batch_first, self.input_size, weight.dtype, weight.device, autocast
         )
+        example_of(self.debug, steps.batch_sizes[0])
         starts = split_flags("episode_start", episode_start, self.batch_first, steps)
         door = self._door(steps.batch_sizes[0])
         carried = door.empty(door.enter(hx), reset_experience)
@@ -395,9 +413,12 @@ class MemoryRNN(nn.Module):
             self.first_rows(),
         )
 
-    def _new_trace(self, carried: Carried, steps: Steps) -> Trace:
-        rows = steps.length_of(0) * self.num_layers
-        return Trace(self.cell.trace(carried.memories[0], 0), rows)
+    def _new_trace(self, carried: Carried, steps: Steps) -> Trace | None:
+        example = example_of(self.debug, steps.batch_sizes[0])
+        if example is None:
+            return None
+        rows = steps.length_of(example) * self.num_layers
+        return Trace(self.cell.trace(carried.memories[0], example), rows, example)
 
 
 def _first_rows(options: RNNOptions, width: int) -> nn.Parameter:

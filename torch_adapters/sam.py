@@ -149,7 +149,7 @@ class SAM(MemoryRNN):
         gpu_id: int = -1,
         independent_linears: bool = False,
         share_memory: bool = True,
-        debug: bool = False,
+        debug: bool | int = False,
         clip: float = 20,
         *,
         bypass_dropout: float = 0,

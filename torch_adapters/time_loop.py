@@ -73,7 +73,7 @@ def run_steps(
     """
     rows: list[Tensor] = []
     ended: list[Carried] = []
-    traced = 0 if trace is None else steps.place_of(0)
+    traced = 0 if trace is None else steps.place_of(trace.example)
     sizes = steps.batch_sizes
     run, compiled = time_step, module.compiled_step
     # Compilers take no traces, are at work already, or fail under transforms.

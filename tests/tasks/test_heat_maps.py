@@ -20,8 +20,12 @@ def test_visdom_gets_the_trace_at_every_summary(
     sent: list[int] = []
 
     class Server:
-        def send(self, trace: dict[str, Any], iteration: int, loss: float) -> str | None:
+        def send(
+            self, trace: dict[str, Any], iteration: int, loss: float, picture: Any
+        ) -> str | None:
             assert trace["write_weights"].any()
+            assert picture.dtype == np.uint8
+            assert picture.shape[2] == 3
             sent.append(iteration)
             return None if len(sent) < 2 else "it is over"
 
@@ -67,6 +71,57 @@ def test_visdom_heat_maps_have_the_known_layout() -> None:
     assert server.send({"link_matrix": np.zeros((2, 900))}, 9, 0.25) is None  # of a dense memory
     assert sent[0][2]["xlabel"] == "mem_slot * mem_slot"
     assert sent[0][2]["xtickstep"] == 40  # with 10 the labels would overlap
+
+
+def test_visdom_gets_the_picture() -> None:
+    sent: list[tuple[Any, str, dict[str, Any]]] = []
+
+    class Server:
+        def image(self, values: Any, win: str, opts: dict[str, Any]) -> None:
+            if sent:
+                raise ConnectionError
+            sent.append((values, win, opts))
+
+    server = HeatMapServer(Server())
+    picture = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+    assert server.send({}, 7, 0.25, picture) is None
+    ((values, win, opts),) = sent
+    np.testing.assert_array_equal(values, picture.transpose(2, 0, 1))
+    assert (win, opts) == ("picture", {"title": "Memory over time, t: 7, loss: 0.2500"})
+    assert server.send({}, 8, 0.25, picture) == "the server is gone"
+
+
+def test_pictures_become_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take as long as many iterations."""
+    drawn: list[bool] = []
+
+    class Server:
+        def send(self, trace: Any, iteration: int, loss: float, picture: Any) -> None:
+            drawn.append(picture is not None)
+
+    monkeypatch.setattr(HeatMapServer, "connect", classmethod(lambda *_: Server()))
+    monkeypatch.setattr("watching.MORE", 1.5)
+    monkeypatch.setattr("watching.pixels", lambda _: np.zeros((1, 1, 3), np.uint8))
+    run(tmp_path, "-iterations", "30", "-visdom")
+    assert drawn == [True, True, True, False, True, False]  # 5, 10, 15, 20, 25, 30
+
+
+def test_without_matplotlib_the_heat_maps_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[int] = []
+
+    class Server:
+        def send(self, trace: Any, iteration: int, loss: float, picture: Any) -> None:
+            assert picture is None
+            sent.append(iteration)
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(HeatMapServer, "connect", classmethod(lambda *_: Server()))
+    run(tmp_path, "-iterations", "15", "-visdom")
+    assert sent == [5, 10, 15]
+    printed = capsys.readouterr().out
+    assert printed.count("no pictures of the memory: plot_memory needs the package") == 1
 
 
 def test_what_a_browser_could_not_take_is_left_out(

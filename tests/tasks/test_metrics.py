@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import plots
 from copy_task import CopyTask
 from memcore.errors import how_to_install
 from metrics import Averages, MetricsFile, Row, TensorBoard, read_metrics
@@ -144,6 +147,45 @@ def test_tensorboard_holds_the_same(tmp_path: Path) -> None:
         assert [step for step, _ in values] == list(range(1, 10))
         expected = columns[name.replace("_", " ")]
         np.testing.assert_allclose([value for _, value in values], expected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("memory", ["dnc", "sdnc"])
+def test_tensorboard_holds_pictures_of_the_memory(
+    tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the summaries; of a run that goes on, none twice."""
+    pytest.importorskip("tensorboard")
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(
+        "watching.pixels", lambda figure: drawn.append(plots.pixels(figure)) or drawn[-1]
+    )
+    options = ["-memory_type", memory, "-sparse_reads", "2", "-tensorboard"]
+    main(CopyTask(), "", [*SMALL, "-checkpoint_dir", str(tmp_path), *options, "-iterations", "6"])
+    saved = str(tmp_path / f"copy_{memory}.pt")
+    main(CopyTask(), "", [*SMALL, "-resume", saved, "-iterations", "10", "-tensorboard"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+        folder = tmp_path / "tensorboard" / f"copy_{memory}"
+        read = module.EventAccumulator(str(folder)).Reload()
+    images = read.Images("memory")
+    assert [image.step for image in images] == [5, 10]
+    for image, expected in zip(images, drawn, strict=True):
+        assert (image.height, image.width) == expected.shape[:2]
+        with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_tensorboard_of_what_has_no_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    options = ["-memory_type", "none", "-tensorboard", "-iterations", "10"]
+    main(CopyTask(), "", [*SMALL, "-checkpoint_dir", str(tmp_path), *options])
+    printed = capsys.readouterr().out
+    assert printed.count("-tensorboard: -memory_type none has none, training goes on without") == 1
 
 
 def test_tensorboard_that_is_not_there(

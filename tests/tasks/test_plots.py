@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from memcore import MemcoreError
-from plots import save_memory_picture, slots_to_show
+from plots import memory_picture, pixels, save_memory_picture
 from small_runs import run, train
 
 
@@ -37,17 +38,6 @@ def test_the_picture_shows_what_it_is_given(tmp_path: Path) -> None:
         assert picture(input, output, {**trace, name: 1 - trace[name]}) != plain
 
 
-@pytest.mark.parametrize(
-    ("slots", "last", "shown"), [(1000, 20, 21), (1000, 2, 8), (5, 2, 5), (1000, None, 1000)]
-)
-def test_only_the_slots_that_were_used_are_drawn(slots: int, last: int | None, shown: int) -> None:
-    """Of a memory of a thousand, the rest would leave lines too thin to see."""
-    writes, reads = np.zeros((3, slots)), np.zeros((3, slots))
-    if last is not None:
-        reads[1, last] = writes[2, last // 2] = 0.1
-    assert slots_to_show([writes, reads]) == shown
-
-
 def test_how_many_slots_there_are_is_said(tmp_path: Path) -> None:
     def picture(slots: int) -> bytes:
         trace = {name: np.eye(5, slots) for name in ("write_weights", "read_weights", "usage")}
@@ -56,6 +46,30 @@ def test_how_many_slots_there_are_is_said(tmp_path: Path) -> None:
 
     assert picture(1000) == picture(1000)
     assert picture(1000) != picture(2000)
+
+
+def test_the_picture_is_of_the_last_layer() -> None:
+    training = train("-nlayer", "2")
+    batch, output, trace = training.example(3)
+    figure: Any = memory_picture("copy", batch.input[0], output[0], trace)
+    axes = {axis.get_title(loc="left"): axis for axis in figure.axes}
+    shown = axes["write weighting"].images[0].get_array()
+    np.testing.assert_array_equal(shown, trace["write_weights"][1::2].T)
+    np.testing.assert_array_equal(axes["output"].images[0].get_array(), output[0].numpy().T)
+    seen = pixels(figure)
+    assert seen.dtype == np.uint8
+    assert seen.shape[2] == 3
+    assert len(np.unique(seen)) > 10
+
+
+def test_without_matplotlib_there_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    trace = {name: np.ones((5, 4)) for name in ("write_weights", "read_weights", "usage")}
+    save_memory_picture(tmp_path / "a.png", "copy", torch.ones(5, 3), torch.ones(5, 2), trace)
+    assert capsys.readouterr().out.startswith("no picture: plot_memory needs the package")
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_the_example_is_shorter_where_its_trace_would_be_too_large(

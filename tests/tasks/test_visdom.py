@@ -40,9 +40,11 @@ def test_the_server_holds_the_heat_maps(
     sent: list[tuple[dict[str, Any], float]] = []
     send = HeatMapServer.send
 
-    def watched(self: HeatMapServer, trace: Any, iteration: int, loss: float) -> str | None:
+    def watched(
+        self: HeatMapServer, trace: Any, iteration: int, loss: float, picture: Any
+    ) -> str | None:
         sent.append((trace, loss))
-        return send(self, trace, iteration, loss)
+        return send(self, trace, iteration, loss, picture)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HeatMapServer, "send", watched)
@@ -52,7 +54,9 @@ def test_the_server_holds_the_heat_maps(
     assert server is not None
     windows = json.loads(server._connection.get_window_data(None))
     trace, loss = sent[-1]  # at iteration 10, in place of those at iteration 5
-    assert windows.keys() == trace.keys()
+    assert windows.keys() == trace.keys() | {"picture"}
+    assert windows["picture"]["title"] == f"Memory over time, t: 10, loss: {loss:.4f}"
+    assert windows["picture"]["content"]["src"].startswith("data:image/png;base64,")
     for name, values in trace.items():
         title, axis = HEAT_MAPS[name]
         (held,), layout = windows[name]["content"]["data"], windows[name]["content"]["layout"]
