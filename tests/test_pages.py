@@ -159,7 +159,7 @@ def test_the_table_of_arguments_is_complete() -> None:
 
 @pytest.mark.parametrize("model", [DNC, SAM, SDNC, DAM])
 def test_the_table_of_the_debug_dictionary_is_complete(model: Any) -> None:
-    section = guide("module").partition("## The debug dictionary")[2]
+    section = guide("module").partition("## The debug dictionary")[2].partition("\n## ")[0]
     table = re.findall(r"^\|.*$", section, flags=re.MULTILINE)
     head, _, *rows = ([cell.strip() for cell in line.split("|")] for line in table)
     place = head.index(model.__name__)
