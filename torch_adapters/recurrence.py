@@ -327,6 +327,14 @@ class MemoryRNN(nn.Module):
                         f"{name}: expected None with bidirectional=True, which reads whole "
                         f"sequences from their end, got a {type(value).__name__}"
                     )
+        if self.debug is not False and (
+            torch.compiler.is_exporting()
+            or (not torch.compiler.is_compiling() and is_transformed())
+        ):
+            raise MemcoreError(
+                "debug: expected False under torch.func transforms and torch.export, got "
+                f"{self.debug}; the debug dictionary is of NumPy, which takes part in neither"
+            )
         weight = self.output.weight
         if not isinstance(pass_through_memory, bool):
             raise TypeError(

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_sequence
 from memcore import MemcoreError
 from modules import X, batch, every_model, leaves
 from modules import build as build_any
-from torch_adapters import DNC, debug
+from torch_adapters import DAM, DNC, SAM, debug
 
 N, W, R, T = 5, 4, 2, 3
 COLUMNS = {
@@ -235,6 +235,36 @@ def test_an_example_that_is_not_there_is_refused_before_any_work(model: Any) -> 
     hook.remove()
     module.debug = 2
     assert len(module.step(input[:, 0], hx)) == 3
+
+
+@pytest.mark.parametrize("model", [DNC, SAM])
+def test_compiled_code_tells_true_from_one(model: Any) -> None:
+    module = build_any(model)
+    input = batch(module, steps=2)
+    compiled: Any = torch.compile(module, backend="eager")
+    for value in (True, 1, 0, False, 2):
+        module.debug = value
+        output, *rest = compiled(input)
+        expected, *others = module(input)
+        torch.testing.assert_close(output, expected)
+        assert len(rest) == len(others)
+        if value is not False:
+            agree(rest[1], others[1])
+
+
+@pytest.mark.parametrize("model", [DNC, DAM])
+@pytest.mark.parametrize("value", [True, 0, 1])
+def test_transforms_and_exports_have_none(model: Any, value: bool | int) -> None:
+    module = build_any(model, debug=value)
+    input = batch(module)
+    message = f"debug: expected False under torch.func transforms and torch.export, got {value}"
+    with pytest.raises(MemcoreError, match=message):
+        torch.func.vmap(lambda one: module(one)[0])(torch.stack([input, input]))
+    with pytest.raises(MemcoreError, match=message):
+        torch.func.grad(lambda one: module(one)[0].sum())(input)
+    module.debug = False
+    torch.func.grad(lambda one: module(one)[0].sum())(input)
+    assert len(module(input)) == 2
 
 
 @pytest.mark.parametrize(
