@@ -155,7 +155,7 @@ class ShortestPathTask(GraphTask):
     # With many edges from each node, as with one, long shortest paths are too rare.
     least_neighbours = 2
     most_neighbours = 4
-    defaults = TripleTask.defaults | {"clip": 10.0}
+    defaults = TripleTask.defaults | {"lr": 0.001, "clip": 10.0}
 
     def add_options(self, add: Callable[..., None]) -> None:
         """How many steps there are to plan in."""
