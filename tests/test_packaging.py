@@ -27,7 +27,7 @@ def test_precommit_runs_the_versions_of_ci(tool: str) -> None:
 NAMED = [
     path
     for pattern in ("*.md", "*.toml", "memcore/**/*.py", "torch_adapters/**/*.py", "tasks/*.py",
-                    "tests/**/*.py")
+                    "examples/*.py", "tests/**/*.py")
     for path in sorted(ROOT.glob(pattern))
 ]  # fmt: skip
 
