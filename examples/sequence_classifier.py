@@ -20,8 +20,9 @@ class Classifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        sizes = {"nr_cells": 8, "cell_size": 8, "read_heads": 1, "num_hidden_layers": 1}
-        self.memory = DNC(CLASSES + 1, 32, output_size=CLASSES, **sizes)
+        self.memory = DNC(
+            CLASSES + 1, 32, num_hidden_layers=1, nr_cells=8, cell_size=8, output_size=CLASSES
+        )
 
     def forward(self, sequences: PackedSequence) -> Tensor:
         """Scores ``[B, CLASSES]``, in the order in which the sequences were packed."""
