@@ -57,7 +57,7 @@ def copy_batch(batch: int, length: int) -> tuple[Tensor, Tensor]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--iterations", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -65,7 +65,7 @@ if __name__ == "__main__":
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for iteration in range(1, options.iterations + 1):
         length = int(torch.randint(1, 6, ()))
-        inputs, bits = copy_batch(32, length)
+        inputs, bits = copy_batch(64, length)
         loss = nn.functional.binary_cross_entropy_with_logits(model(inputs)[:, -length:], bits)
         optimizer.zero_grad()
         loss.backward()
