@@ -34,6 +34,7 @@ from memcore.dnc import DNCInterface, DNCState
 from memcore.errors import MemcoreError
 from memcore.index import Index, MaskedIndex, make_index
 from memcore.linkage import directional_weightings, link, precedence, sharpen
+from memcore.location import circular_shift, interpolate
 from memcore.numerics import exclusive_cumulative_product, oneplus, safe_norm
 from memcore.options import DNCOptions, SAMOptions
 from memcore.persistent.links import Directional, SparseLinks
@@ -71,6 +72,7 @@ __all__ = [
     "SparseWrite",
     "allocation_weighting",
     "allocation_weightings",
+    "circular_shift",
     "combined_write_weighting",
     "content_weighting",
     "cosine_similarity",
@@ -81,6 +83,7 @@ __all__ = [
     "erase_and_add",
     "erase_and_add_heads",
     "exclusive_cumulative_product",
+    "interpolate",
     "link",
     "make_index",
     "masked_content_weighting",

@@ -99,11 +99,13 @@ def sharpen(
 
     ``S(d, s)_i = ((d_i + ε) / max(d + ε))^s / Σ_j ((d_j + ε) / max(d + ε))^s`` with ε = 1e-6: links
     that were followed several times are blurred, and this takes it back. Csordás & Schmidhuber
-    2019, "Sharpness of temporal link distributions".
+    2019, "Sharpness of temporal link distributions". But for ε it is ``d_i^s / Σ_j d_j^s``, eq. 9
+    of Graves, Wayne & Danihelka 2014 (arXiv 1410.5401), which a Neural Turing Machine takes after
+    `circular_shift`.
 
     Args:
-        weighting: ``[R, N]``, forward or backward as `directional_weightings` gives them, on the
-            sub-simplex.
+        weighting: ``[R, N]``, forward or backward as `directional_weightings` gives them, or any
+            other, on the sub-simplex.
         sharpness: ``[R]``, in [1, ∞) as `oneplus` makes them; 0 makes a weighting uniform.
 
     Returns:

@@ -24,6 +24,7 @@ RANKS = {
     "memcore.allocation": 2,
     "memcore.content": 2,
     "memcore.linkage": 2,
+    "memcore.location": 2,
     "memcore.sparse_access": 2,
     "memcore.persistent.buffers": 1,
     "memcore.persistent.row_gradients": 2,

@@ -26,8 +26,8 @@ def test_precommit_runs_the_versions_of_ci(tool: str) -> None:
 
 NAMED = [
     path
-    for pattern in ("*.md", "docs/**/*.md", "*.toml", "memcore/**/*.py",
-                    "torch_adapters/**/*.py", "tasks/*.py", "tests/**/*.py")
+    for pattern in ("*.md", "docs/**/*.md", "*.toml", "memcore/**/*.py", "torch_adapters/**/*.py",
+                    "tasks/*.py", "examples/*.py", "tests/**/*.py")
     for path in sorted(ROOT.glob(pattern))
 ]  # fmt: skip
 

@@ -1,5 +1,7 @@
 """The DNC in float64 NumPy, written from the equations with loops, to hold other code against.
 
+With it, what a Neural Turing Machine adds: `interpolated` and `circularly_shifted`.
+
 It knows nothing of the rest of memcore but its options, and is slow on purpose. Everything works
 on complex arrays too, so that `complex_step_derivative` differentiates it to the last digit without
 a second implementation: for a function of real values continued to complex ones,
@@ -20,11 +22,13 @@ from memcore.options import PLAIN_DNC, DNCOptions
 
 __all__ = [
     "allocation_weighting",
+    "circularly_shifted",
     "complex_step_derivative",
     "content_weighting",
     "dnc_initial_state",
     "dnc_parse_interface",
     "dnc_step",
+    "interpolated",
     "oneplus",
     "sharpened",
     "sigmoid",
@@ -92,6 +96,23 @@ def sharpened(weighting: Array, sharpness: Array | np.generic | float) -> Array:
     shifted = weighting + 1e-6
     powers = (shifted / shifted[np.argmax(np.real(shifted))]) ** sharpness
     return powers / powers.sum()
+
+
+def interpolated(content: Array, previous: Array, gate: Array | np.inexact | float) -> Array:
+    """``g c_i + (1 − g) w'_i`` for weightings ``[N]``: ``[N]``. Graves et al. 2014, eq. 7."""
+    pairs = zip(content, previous, strict=True)
+    return np.array([gate * by_content + (1 - gate) * stayed for by_content, stayed in pairs])
+
+
+def circularly_shifted(weighting: Array, shift: Array) -> Array:
+    """``Σ_j w_j s(i − j mod N)`` for ``[N]`` and ``[S]``: ``[N]``. Graves et al. 2014, eq. 8."""
+    slots, middle = len(weighting), len(shift) // 2
+    result = np.zeros_like(weighting + 0 * shift[0])
+    for slot in range(slots):
+        for place, own in enumerate(shift):
+            goal = (slot + place - middle) % slots
+            result[goal] = result[goal] + own * weighting[slot]
+    return result
 
 
 def allocation_weighting(usage: Array) -> Array:

@@ -7,6 +7,7 @@ from fault import Fault
 __all__ = ["FAULTS"]
 
 EQUATIONS = "tests/memcore/test_equations.py::test_outputs_equal_the_oracle"
+LOCATION = "tests/memcore/test_equations.py::test_addressing_by_location_equals_the_oracle"
 GRADIENTS = "tests/memcore/test_gradients.py"
 SAM = "tests/memcore/test_sam.py"
 SDNC = "tests/memcore/test_sdnc.py::test_outputs_equal_the_oracle"
@@ -50,6 +51,28 @@ FAULTS = (
         "return read_weights @ link.mT, read_weights @ link",
         "return read_weights @ link, read_weights @ link.mT",
         (EQUATIONS,),
+    ),
+    Fault(
+        "an open gate takes where the head was, not what the content says",
+        "memcore/location.py",
+        "return opened * content + (1 - opened) * previous",
+        "return (1 - opened) * content + opened * previous",
+        (LOCATION,),
+    ),
+    Fault(
+        "a shift goes the other way",
+        "memcore/location.py",
+        "(place - offsets // 2) % slots",
+        "(offsets // 2 - place) % slots",
+        (LOCATION,),
+    ),
+    Fault(
+        "what is shifted over the end of the memory is lost",
+        "memcore/location.py",
+        "own * weighting.roll((place - offsets // 2) % slots, -1)",
+        "own * weighting.roll((place - offsets // 2) % slots, -1)\n"
+        "        * (weighting.new_ones(slots).cumsum(0) > place - offsets // 2)",
+        ("tests/memcore/test_invariants.py::test_shifting_keeps_what_there_is",),
     ),
     Fault(
         "links are made with the precedence after the write",

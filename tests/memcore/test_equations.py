@@ -104,6 +104,73 @@ def test_agrees_with_deepmind_dnc(case: dict[str, Any], device: torch.device) ->
             torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("offsets", [1, 3, 5, 9])
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 8])
+def test_addressing_by_location_equals_the_oracle(slots: int, offsets: int) -> None:
+    """Outputs and gradients of eq. 7 to 9 of Graves et al. 2014, one after the other."""
+    generator = torch.Generator().manual_seed(slots * 10 + offsets)
+    heads = 3
+    parts = [heads * slots, heads * slots, heads, heads * offsets, heads]
+
+    def ours(vector: Tensor) -> Tensor:
+        content, previous, gate, shift, sharpness = vector.split(parts)
+        gated = memcore.interpolate(
+            content.view(heads, slots).softmax(-1),
+            previous.view(heads, slots).softmax(-1) * 0.9,
+            gate.sigmoid(),
+        )
+        moved = memcore.circular_shift(gated, shift.view(heads, offsets).softmax(-1))
+        sharp = memcore.sharpen(moved, memcore.oneplus(sharpness))
+        return torch.cat([gated.flatten(), moved.flatten(), sharp.flatten()])
+
+    def theirs(vector: np.ndarray) -> np.ndarray:
+        content, previous, gate, shift, sharpness = np.split(vector, np.cumsum(parts)[:-1])
+        gate, sharpness = oracle.sigmoid(gate), oracle.oneplus(sharpness)
+        collected: list[list[np.ndarray]] = [[], [], []]
+        for head in range(heads):
+            of_slots = slice(head * slots, (head + 1) * slots)
+            gated = oracle.interpolated(
+                oracle.softmax(content[of_slots]),
+                oracle.softmax(previous[of_slots]) * 0.9,
+                gate[head],
+            )
+            own = oracle.softmax(shift[head * offsets : (head + 1) * offsets])
+            moved = oracle.circularly_shifted(gated, own)
+            sharp = oracle.sharpened(moved, sharpness[head])
+            for part, value in zip(collected, (gated, moved, sharp), strict=True):
+                part.append(value)
+        return np.concatenate([value for part in collected for value in part])
+
+    vector = 2 * torch.randn(sum(parts), generator=generator, dtype=torch.float64)
+    outputs = ours(vector.requires_grad_())
+    point = vector.detach().numpy()
+    np.testing.assert_allclose(outputs.detach().numpy(), theirs(point), rtol=0, atol=1e-12)
+    cotangent = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(outputs @ cotangent, vector)
+    for _ in range(3):
+        direction = torch.randn(vector.shape, generator=generator, dtype=torch.float64)
+        slope = complex_step_derivative(theirs, point, direction.numpy())
+        expected = float(slope @ cotangent.numpy())
+        assert float((gradient * direction).sum()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_sharpening_is_that_of_the_neural_turing_machine() -> None:
+    """Eq. 9 of Graves et al. 2014, but for ε."""
+    weights = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)
+    for power in (1.0, 2.0, 7.5):
+        sharp = memcore.sharpen(weights, torch.full((2,), power, dtype=torch.float64))
+        powers = weights**power
+        torch.testing.assert_close(sharp, powers / powers.sum(-1, keepdim=True), rtol=0, atol=1e-5)
+
+
+def test_the_shift_to_the_last_offset_goes_on() -> None:
+    """From the end of the memory to its beginning; the first offset goes back."""
+    where, steps = torch.eye(4)[[3, 0]], torch.eye(3)
+    assert memcore.circular_shift(where, steps[[2, 2]]).argmax(-1).tolist() == [0, 1]
+    assert memcore.circular_shift(where, steps[[1, 1]]).argmax(-1).tolist() == [3, 0]
+    assert memcore.circular_shift(where, steps[[0, 0]]).argmax(-1).tolist() == [2, 3]
+
+
 def test_golden_file_is_not_empty() -> None:
     assert len(GOLDEN["cases"]) == 6
     assert all(len(case["steps"]) == 10 for case in GOLDEN["cases"])

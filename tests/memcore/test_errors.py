@@ -97,6 +97,29 @@ def test_a_fixed_axis_is_named_by_its_size() -> None:
         memcore.read_weighting(rows, rows, rows, torch.zeros(2, 4))
 
 
+@pytest.mark.parametrize("offsets", [2, 4])
+def test_a_shift_has_a_middle(offsets: int) -> None:
+    with pytest.raises(
+        MemcoreError,
+        match=f"shift: expected an odd number of offsets, with 0 in the middle, got {offsets}",
+    ):
+        memcore.circular_shift(torch.zeros(2, 5), torch.zeros(2, offsets))
+
+
+def test_addressing_by_location_names_the_argument() -> None:
+    rows = torch.zeros(2, 5)
+    with pytest.raises(
+        MemcoreError, match=r"shift: expected shape \[R, S\] with R = 2 as in the others, got"
+    ):
+        memcore.circular_shift(rows, torch.zeros(1, 3))
+    with pytest.raises(
+        MemcoreError, match=r"previous: expected shape \[R, N\] with N = 5 as in the others, got"
+    ):
+        memcore.interpolate(rows, torch.zeros(2, 4), torch.zeros(2))
+    with pytest.raises(MemcoreError, match=r"gate: expected shape \[R\], got \[2, 1\]"):
+        memcore.interpolate(rows, rows, torch.zeros(2, 1))
+
+
 @pytest.mark.parametrize("name", ["slots", "word_size", "read_heads"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_sizes_below_one(name: str, value: int) -> None:

@@ -166,3 +166,34 @@ def test_weighting_gates_stay_on_the_subsimplex(
         weights(heads, slots), weights(heads, slots), weights(heads, slots), modes
     )
     assert_subsimplex(read)
+
+
+@given(st.data(), slots_, heads_, st.sampled_from([1, 3, 5, 9]), dtypes_)
+def test_shifting_keeps_what_there_is(
+    data: st.DataObject, slots: int, heads: int, offsets: int, dtype: torch.dtype
+) -> None:
+    weights = data.draw(some.weightings((heads, slots), dtype=dtype))
+    shift = data.draw(some.gates((heads, offsets), dtype=dtype)).softmax(-1)
+    moved = memcore.circular_shift(weights, shift)
+    assert_subsimplex(moved)
+    close(moved.sum(-1), weights.sum(-1))
+    # As far as the memory is long, it is where it was.
+    round_trip = torch.eye(2 * slots + 1, dtype=dtype)[2 * slots].expand(heads, -1)
+    assert torch.equal(memcore.circular_shift(weights, round_trip), weights)
+    # The slots have no first one: first moved on by one, then shifted, is the same the other way.
+    close(memcore.circular_shift(weights.roll(1, -1), shift), moved.roll(1, -1))
+
+
+@given(st.data(), slots_, heads_, dtypes_)
+def test_interpolation_stays_between(
+    data: st.DataObject, slots: int, heads: int, dtype: torch.dtype
+) -> None:
+    content, previous = (data.draw(some.weightings((heads, slots), dtype=dtype)) for _ in range(2))
+    gate = data.draw(some.gates((heads,), dtype=dtype))
+    between = memcore.interpolate(content, previous, gate)
+    assert_subsimplex(between)
+    slack = 4 * torch.finfo(dtype).eps
+    assert (between >= torch.minimum(content, previous) - slack).all()
+    assert (between <= torch.maximum(content, previous) + slack).all()
+    assert torch.equal(memcore.interpolate(content, previous, torch.ones_like(gate)), content)
+    assert torch.equal(memcore.interpolate(content, previous, torch.zeros_like(gate)), previous)

@@ -13,7 +13,7 @@ from torch.func import grad, vmap
 import memcore
 from memcore import DNCOptions, dam, dnc, sam, sdnc
 
-SLOTS, WORDS, HEADS, READS, TEMPORAL, WRITES = 5, 3, 2, 3, 2, 2
+SLOTS, WORDS, HEADS, READS, TEMPORAL, WRITES, OFFSETS = 5, 3, 2, 3, 2, 2, 3
 
 
 class Draw:
@@ -195,6 +195,14 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[Draw], tuple[Tensor, .
     ),
     "deallocate": (memcore.deallocate, lambda d: (d.real(SLOTS, WORDS), d.gate(SLOTS))),
     "sharpen": (memcore.sharpen, lambda d: (d.weights(HEADS, SLOTS), d.strength(HEADS))),
+    "interpolate": (
+        memcore.interpolate,
+        lambda d: (d.weights(HEADS, SLOTS), d.weights(HEADS, SLOTS), d.gate(HEADS)),
+    ),
+    "circular_shift": (
+        memcore.circular_shift,
+        lambda d: (d.weights(HEADS, SLOTS), d.weights(HEADS, OFFSETS)),
+    ),
     "read_weighting_heads": (
         memcore.read_weighting_heads,
         lambda d: (

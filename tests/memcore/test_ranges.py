@@ -72,6 +72,14 @@ OPERATIONS: dict[str, tuple[dict[str, Tensor], dict[str, str]]] = {
     ),
     "deallocate": ({"memory": 9 * half(N, W), "retention": half(N)}, {"retention": UNIT}),
     "sharpen": ({"weighting": weights(R, N), "sharpness": 9 * half(R)}, {"weighting": WEIGHTS}),
+    "interpolate": (
+        {"content": weights(R, N), "previous": weights(R, N), "gate": half(R)},
+        {"content": WEIGHTS, "previous": WEIGHTS, "gate": UNIT},
+    ),
+    "circular_shift": (
+        {"weighting": weights(R, N), "shift": weights(R, 3)},
+        {"weighting": WEIGHTS, "shift": WEIGHTS},
+    ),
     "read_weighting_heads": (
         {
             "backward": weights(2, R, N),
