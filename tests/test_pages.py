@@ -30,6 +30,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "README.zh-CN.md", "ARCHITECTURE.md")),
     *sorted(DOCS.rglob("*.md")),
 ]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 pages = pytest.mark.parametrize("page", TEXTS)
 
@@ -45,7 +46,8 @@ def blocks_of(text: str) -> list[tuple[str, str]]:
         text,
         flags=re.DOTALL | re.MULTILINE,
     )
-    return [(needs, block) for needs, block in found]
+    # Scripts that a page includes have tests of their own.
+    return [(needs, block) for needs, block in found if not block.startswith("--8<--")]
 
 
 BLOCKS = [
@@ -62,6 +64,11 @@ def test_python_blocks_run(needs: str, block: str) -> None:
     for module in needs.split():
         pytest.importorskip(module)
     exec(compile(block, "a page", "exec"), {"__name__": "__main__"})
+
+
+def test_what_pages_include_is_there() -> None:
+    included = re.findall(r"^--8<-- \"(.+)\"$", "".join(TEXTS.values()), flags=re.MULTILINE)
+    assert sorted(included) == sorted(f"examples/{path.name}" for path in EXAMPLES)
 
 
 def test_there_are_blocks() -> None:
