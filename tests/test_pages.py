@@ -27,7 +27,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDES = DOCS / "guides"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "README.zh-CN.md", "ARCHITECTURE.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+    ),
     *sorted(DOCS.rglob("*.md")),
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
