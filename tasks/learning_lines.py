@@ -67,6 +67,7 @@ def _mqar(more: str) -> dict[str, Line]:
     said = "MQAR with overwriting" if more else "MQAR"
     models = {
         "sam": ("SAM", ""),
+        "dnc": ("DNC", " -iterations 3000 -memory_type dnc -mem_slot 64"),
         "lstm": ("LSTM alone", " -memory_type none -rnn_type lstm -nhid 64"),
         "attention": (
             "two layers of attention",
