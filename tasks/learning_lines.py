@@ -184,7 +184,7 @@ LINES = {
         "at most 1 % wrong bits with 16 vectors",
         PrioritySortTask,
         "-memory_type dnc -mem_slot 32 -deallocation -batch_size 32 -curriculum_limit 16 "
-        "-curriculum_threshold 0.1 -scheduler cosine -iterations 60000 -train_on",
+        "-curriculum_threshold 0.1 -scheduler cosine -iterations 40000 -train_on",
         (8, 16),
         lambda outcome: outcome.level == 16 and outcome.scores[16][0] <= 0.01,
     ),
