@@ -24,7 +24,8 @@ def report(run: Run) -> None:
     lengths = {round(longest * factor) for factor in run.task.multiples}
     if bound := run.task.longest(run.options):
         lengths = {min(length, bound) for length in lengths}
-    print(f"{', '.join(run.task.metrics)} by length (trained up to {longest}):")
+    said = ", ".join(run.task.metrics)
+    print(f"{said} by length (trained up to {longest}), of {run.options.test_size} others each:")
     for length in sorted(lengths):
         values = ", ".join(f"{value:.4f}" for value in run.test(length, generator))
         print(f"  length {length:4d}: {values}")

@@ -215,7 +215,10 @@ def _train(run: Run, sinks: Sequence[Sink]) -> bool:
                 )
                 watch.show(run, means[0])
                 if run.check_solved():
-                    progress.write(f"solved at iteration {run.iteration}")
+                    progress.write(
+                        f"solved at iteration {run.iteration}: three tests of "
+                        f"{options.test_size} examples passed at length {run.curriculum.goal()}"
+                    )
                 since, begun = time.perf_counter(), run.iteration
             if run.iteration % options.check_freq == 0:
                 _save(run, sinks)

@@ -48,7 +48,7 @@ def test_the_script_as_typed(tmp_path: Path) -> None:
     command += ["-iterations", "10", "-tensorboard"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "iteration 10: loss 0." in done.stdout
-    assert "bit error by length (trained up to 3):" in done.stdout
+    assert "bit error by length (trained up to 3), of " in done.stdout
     assert "length    6:" in done.stdout
     checkpoint = torch.load(tmp_path / "checkpoints" / "copy_dnc.pt", weights_only=True)
     assert checkpoint["iteration"] == 10

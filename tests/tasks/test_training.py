@@ -279,7 +279,8 @@ def test_it_stops_when_solved(
     saved = run(tmp_path, "-iterations", "100")
     assert saved["iteration"] == 10
     assert saved["solved"]
-    assert "solved at iteration 10" in capsys.readouterr().out
+    said = f"solved at iteration 10: three tests of {saved['options']['test_size']} examples passed"
+    assert said in capsys.readouterr().out
     assert lengths[:4] == [3, 3, 3, 3]  # one batch at 5 was enough to see it is not, three at 10
 
 
