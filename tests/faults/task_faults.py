@@ -177,6 +177,21 @@ FAULTS = (
         (f"{GENERATORS}::test_mqar",),
     ),
     Fault(
+        "the first steps see tokens from the end",
+        "tasks/mqar_task.py",
+        "[pad(tokens, (0, 0, steps, 0))[:, : shape[0]] for",
+        "[tokens.roll(steps, 1) for",
+        (f"{GENERATORS}::test_a_step_of_mqar_sees_the_tokens_before_it_too",),
+    ),
+    Fault(
+        "a sweep compares only what is given",
+        "tasks/sweep.py",
+        "    for name, value in vars(parser.parse_args(arguments)).items():\n",
+        "    parser.set_defaults(**saved['options'])\n"
+        "    for name, value in vars(parser.parse_args(arguments)).items():\n",
+        ("tests/tasks/test_sweep.py::test_seeds_of_one_table_have_the_same_options",),
+    ),
+    Fault(
         "an example with more queries counts for more",
         "tasks/mqar_task.py",
         "return ((wrong.sum(1) / due.sum(1)).mean().item(),)",
