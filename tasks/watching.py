@@ -38,6 +38,9 @@ class Watch:
         """Show an example of the longest length that is drawn now; what fails ends with a line."""
         if self._heat_maps is None and self._board is None:
             return
+        draws = self._draws and run.iteration >= self._next
+        if self._heat_maps is None and not draws:
+            return
         try:
             batch, output, trace = run.example(run.level())
         except MemcoreError as error:
@@ -45,7 +48,7 @@ class Watch:
             self._end_board(str(error))
             return
         picture = None
-        if self._draws and run.iteration >= self._next:
+        if draws:
             self._next = MORE * run.iteration
             picture = self._picture(run, batch.input[0].cpu(), output[0], trace)
         if self._heat_maps is not None:
