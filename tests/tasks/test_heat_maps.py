@@ -11,6 +11,7 @@ import pytest
 
 import heat_maps
 from heat_maps import HEAT_MAPS, HeatMapServer
+from run import Run
 from small_runs import run
 
 
@@ -104,6 +105,25 @@ def test_pictures_become_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("watching.pixels", lambda _: np.zeros((1, 1, 3), np.uint8))
     run(tmp_path, "-iterations", "30", "-visdom")
     assert drawn == [True, True, True, False, True, False]  # 5, 10, 15, 20, 25, 30
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_for_tensorboard_alone_only_what_is_drawn_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    made: list[int] = []
+    example = Run.example
+
+    def counted(self: Run, length: int) -> Any:
+        made.append(self.iteration)
+        return example(self, length)
+
+    monkeypatch.setattr(Run, "example", counted)
+    monkeypatch.setattr("watching.MORE", 1.5)
+    monkeypatch.setattr("watching.pixels", lambda _: np.zeros((1, 1, 3), np.uint8))
+    run(tmp_path, "-iterations", "30", "-tensorboard")
+    assert made == [5, 10, 15, 25, 30]  # the last by the report
 
 
 def test_without_matplotlib_the_heat_maps_stay(
