@@ -84,6 +84,11 @@ class Processes:
 
     def _connect(self) -> None:
         import torch.distributed as distributed
+
+        # Its functions have the group of the moment as a default: where DistributedDataParallel is
+        # the first to import it, gloo's threads are still there when the process ends, and abort
+        # one in several.
+        import torch.distributed.nn  # noqa: F401
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 

@@ -177,6 +177,16 @@ FAULTS = (
         (f"{GENERATORS}::test_mqar",),
     ),
     Fault(
+        "torch's functions keep the group when it is left",
+        "tasks/processes.py",
+        "        import torch.distributed.nn  # noqa: F401\n",
+        "",
+        (
+            "tests/tasks/test_processes.py::"
+            "test_no_thread_is_left_that_would_abort_the_process_at_its_end",
+        ),
+    ),
+    Fault(
         "the first steps see tokens from the end",
         "tasks/mqar_task.py",
         "[pad(tokens, (0, 0, steps, 0))[:, : shape[0]] for",

@@ -25,12 +25,23 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[dict[str, Any]]]]:
-    """What each of two processes found in some iterations."""
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes left what they found in some iterations."""
     folder = tmp_path_factory.mktemp("processes")
     for status, _, said in ends(start(Path(shared_training.__file__), [str(folder)])):
         assert (status, said) == (0, "")
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(kept: Path) -> list[dict[str, list[dict[str, Any]]]]:
+    return [torch.load(kept / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_thread_is_left_that_would_abort_the_process_at_its_end(kept: Path, rank: int) -> None:
+    threads = torch.load(kept / f"threads_{rank}.pt", weights_only=True)
+    assert not [name for name in threads if "gloo" in name]
 
 
 @every_kind
