@@ -21,6 +21,7 @@ __all__ = [
     "check_reverse_mode",
     "has_dynamo",
     "has_numbers",
+    "is_exporting",
     "is_transformed",
     "is_wrapped",
     "outside_of_graphs",
@@ -30,6 +31,7 @@ __all__ = [
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
+EXPORT_TELLS = hasattr(torch.compiler, "is_exporting")
 
 
 def is_transformed() -> bool:
@@ -86,6 +88,11 @@ def has_numbers(tensor: Tensor) -> bool:
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._has_storage(tensor)
     )
+
+
+def is_exporting() -> bool:
+    """Whether `torch.export` traces; always false before torch 2.7, which does not tell."""
+    return EXPORT_TELLS and torch.compiler.is_exporting()
 
 
 def has_dynamo() -> bool:

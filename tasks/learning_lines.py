@@ -157,7 +157,7 @@ LINES = {
         "associative recall, DNC with 128 slots",
         "at most 1 % wrong bits with 4,096 pairs",
         AssociativeRecallTask,
-        f"{RECALL} -iterations 4800 -memory_type dnc -mem_slot 128",
+        f"{RECALL} -iterations 8000 -memory_type dnc -mem_slot 128 -clip 10",
         (8, 64),
         _recalls_4096,
         examples=64,

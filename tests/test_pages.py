@@ -45,7 +45,7 @@ def guide(name: str) -> str:
 def blocks_of(text: str) -> list[tuple[str, str]]:
     """Python to run, each with what a comment before it says that it needs."""
     found = re.findall(
-        r"^(?:<!-- needs: ([\w ]+) -->\n)?```python\n(.*?)^```",
+        r"^(?:<!-- needs: ([\w >=.]+) -->\n)?```python\n(.*?)^```",
         text,
         flags=re.DOTALL | re.MULTILINE,
     )
@@ -64,8 +64,9 @@ BLOCKS = [
 @pytest.mark.parametrize(("needs", "block"), BLOCKS)
 def test_python_blocks_run(needs: str, block: str) -> None:
     """With warnings as errors, as everywhere here."""
-    for module in needs.split():
-        pytest.importorskip(module)
+    for needed in needs.split():
+        module, _, release = needed.partition(">=")
+        pytest.importorskip(module, minversion=release or None)
     exec(compile(block, "a page", "exec"), {"__name__": "__main__"})
 
 

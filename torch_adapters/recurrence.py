@@ -19,6 +19,7 @@ from memcore.backends import COMPILING, NUMBA, check_backend, log_reference
 from memcore.circumstances import (
     check_reverse_mode,
     has_dynamo,
+    is_exporting,
     is_transformed,
     without_dynamo,
 )
@@ -208,7 +209,7 @@ class MemoryRNN(nn.Module):
 
     def _leaves_the_graph(self) -> bool:
         """Whether a call is nothing for `torch.compile`: edited in place, or run by kernels."""
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return False
         if is_sparse(self.cell):
             return True
@@ -309,7 +310,7 @@ class MemoryRNN(nn.Module):
         """Check a call's arguments, and choose its backend."""
         if is_sparse(self.cell):
             check_reverse_mode(type(self).__name__, "DNC and DAM take part")
-            if torch.compiler.is_exporting():
+            if is_exporting():
                 raise MemcoreError(
                     f"{type(self).__name__}: expected to be run, got torch.export, which knows "
                     "nothing of what is edited in place; DNC and DAM can be exported"
@@ -328,8 +329,7 @@ class MemoryRNN(nn.Module):
                         f"sequences from their end, got a {type(value).__name__}"
                     )
         if self.debug is not False and (
-            torch.compiler.is_exporting()
-            or (not torch.compiler.is_compiling() and is_transformed())
+            is_exporting() or (not torch.compiler.is_compiling() and is_transformed())
         ):
             raise MemcoreError(
                 "debug: expected False under torch.func transforms and torch.export, got "

@@ -25,10 +25,14 @@ from torch_adapters import DAM, DNC, SAM, SDNC, detach_state, time_loop
 
 dense = pytest.mark.parametrize("model", [DNC, DAM])
 sparse = pytest.mark.parametrize("model", [SAM, SDNC])
+# docs/torch_releases.md
+saves = pytest.mark.skipif(torch.__version__ < "2.13", reason="export saves it from torch 2.13 on")
 pytestmark = [
+    pytest.mark.skipif(torch.__version__ < "2.12", reason="compiled from torch 2.12 on"),
     # Dynamo's own, where it looks at the arguments of a frame, and of what it imports.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),
 ]
 
 
@@ -284,6 +288,7 @@ def saved_and_loaded(program: Any) -> Any:
     return torch.export.load(file).module()
 
 
+@saves
 @pytest.mark.parametrize("model", [DNC, slow(DAM)])
 def test_export_of_a_sequence_with_a_dynamic_batch(model: Any) -> None:
     strict = model is DAM
@@ -300,6 +305,7 @@ def test_export_of_a_sequence_with_a_dynamic_batch(model: Any) -> None:
         assert type(hx[1]) is type(wanted_hx[1])
 
 
+@saves
 def test_export_of_a_step_with_its_state() -> None:
     module = build(DNC)
     first = batch(module, steps=5)

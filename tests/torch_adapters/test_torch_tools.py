@@ -50,7 +50,7 @@ def test_gradients_over_parameters(model: Any, rnn_type: str, backend: str) -> N
     close(found.values(), gradients(module, module(input)[0]))
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 @dense
 @rnn_types
 def test_forward_mode_is_the_transpose_of_reverse_mode(model: Any, rnn_type: str) -> None:
@@ -99,7 +99,7 @@ def test_ensembles(model: Any, rnn_type: str) -> None:
         torch.testing.assert_close(apart[which], module((which + 1) * input)[0], **CLOSE)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 @sparse
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_transforms_of_sparse_memories_are_refused(model: Any, backend: str) -> None:

@@ -87,7 +87,7 @@ def test_batches_of_gradients_are_refused() -> None:
         torch.autograd.grad(rows, add, torch.ones(4, *rows.shape).double(), is_grads_batched=True)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_forward_mode_is_refused() -> None:
     def read_back(add: Tensor) -> Tensor:
         return zeros().write(some_write()._replace(add=add)).read(SLOTS)
