@@ -50,7 +50,7 @@ from memcore.sparse_access import (
     sparse_write_weighting,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DAMState",

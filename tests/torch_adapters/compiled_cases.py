@@ -25,7 +25,7 @@ from torch_adapters import DAM, DNC, SAM, SDNC, detach_state, time_loop
 
 dense = pytest.mark.parametrize("model", [DNC, DAM])
 sparse = pytest.mark.parametrize("model", [SAM, SDNC])
-# docs/torch_releases.md
+# "Releases of torch" in docs/guides/torch_tools.md
 saves = pytest.mark.skipif(torch.__version__ < "2.13", reason="export saves it from torch 2.13 on")
 pytestmark = [
     pytest.mark.skipif(torch.__version__ < "2.12", reason="compiled from torch 2.12 on"),
