@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memcore.errors import checked
-from memcore.numerics import exclusive_cumulative_product
+from memcore.numerics import at_least_zero, exclusive_cumulative_product
 from memcore.ranges import UNIT, WEIGHTING, in_range
 
 __all__ = [
@@ -45,7 +45,7 @@ def retention(
     # A softmax can sum to 1 + ε, and so can a read weighting: without the clamp the usage would
     # turn negative. One multiplication a head: the gradient of torch.prod looks for zeros on
     # the host.
-    kept = (1 - free_gates[:, None] * read_weights).clamp(min=0)
+    kept = at_least_zero(1 - free_gates[:, None] * read_weights)
     return reduce(mul, kept.unbind(0))
 
 
@@ -156,5 +156,5 @@ def combined_write_weighting(write_weights: Float[Tensor, "H N"]) -> Float[Tenso
     Raises:
         MemcoreError: wrong rank, size, dtype or device; on a CPU, a value out of its range.
     """
-    spared = (1 - write_weights).clamp(min=0)
+    spared = at_least_zero(1 - write_weights)
     return 1 - reduce(mul, spared.unbind(0))

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memcore.errors import checked
+from memcore.numerics import at_least_zero
 from memcore.ranges import WEIGHTING, in_range
 
 __all__ = ["directional_weightings", "link", "precedence", "sharpen"]
@@ -120,5 +121,5 @@ def sharpen(
     tensor([[0.8000, 0.2000]])
     """
     # xˢ is exp(s log x), and the division by the largest is what a softmax does.
-    logarithms = (weighting.clamp(min=0) + SHARPNESS_EPSILON).log()
+    logarithms = (at_least_zero(weighting) + SHARPNESS_EPSILON).log()
     return (sharpness[:, None] * logarithms).softmax(-1)

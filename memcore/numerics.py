@@ -9,7 +9,7 @@ from torch.nn.functional import pad, softplus
 
 from memcore.errors import check_floats
 
-__all__ = ["exclusive_cumulative_product", "oneplus", "safe_norm"]
+__all__ = ["at_least_zero", "bounded", "exclusive_cumulative_product", "oneplus", "safe_norm"]
 
 NORM_EPSILON = 1e-6
 
@@ -35,6 +35,20 @@ def safe_norm(
     """
     check_floats("vectors", vectors, 1)
     return (vectors.square().sum(-1, keepdim=True) + epsilon).sqrt()
+
+
+def at_least_zero(values: Tensor) -> Tensor:
+    """What rounding took below 0 set to 0, with a gradient of 1 at 0 itself.
+
+    That of `torch.clamp` at its bound is 1 before torch 2.14 and 0 from then on.
+    """
+    return torch.where(values < 0, 0.0, values)
+
+
+def bounded(values: Tensor, bound: float) -> Tensor:
+    """Values clipped to ``[-bound, bound]``, with a gradient of 1 at the bounds themselves."""
+    inside = torch.where(values > bound, bound, values)
+    return torch.where(values < -bound, -bound, inside)
 
 
 def oneplus(values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
@@ -83,6 +97,6 @@ def exclusive_cumulative_product(factors: Float[Tensor, "*axes N"]) -> Float[Ten
     """
     check_floats("factors", factors, 1)
     offset = torch.finfo(factors.dtype).tiny ** 0.5
-    logarithms = (factors[..., :-1].clamp(min=0) + offset).log()
+    logarithms = (at_least_zero(factors[..., :-1]) + offset).log()
     # Not torch.cat, under vmap of which torch.export takes the size of the batch for a constant.
     return pad(logarithms, (1, 0)).cumsum(-1).exp()

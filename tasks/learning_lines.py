@@ -175,7 +175,7 @@ LINES = {
         "repeat copy, DNC",
         "no wrong bit at length 8, 1 or 2 repeats",
         RepeatCopyTask,
-        "-curriculum_limit 8 -iterations 8000",
+        "-curriculum_limit 8 -iterations 8000 -masking -deallocation -link_sharpness",
         (8, 16),
         _never_wrong,
     ),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, layer_norm, linear
 
+from memcore.numerics import bounded
 from memcore.options import told_to_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.cells import cell_equations
@@ -180,7 +181,7 @@ class _Plain:
                     )
                     output = hidden[which][0]
                 if sizes.clip > 0:
-                    output = output.clamp(-sizes.clip, sizes.clip)
+                    output = bounded(output, sizes.clip)
                 weight, bias, *norm = parts.interfaces[layer]
                 vectors = linear(output, weight, bias)
                 if norm:

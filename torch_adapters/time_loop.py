@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from memcore.circumstances import is_transformed
+from memcore.numerics import bounded
 from torch_adapters.backend import has_kernels
 from torch_adapters.carried import Carried
 from torch_adapters.debug import Trace
@@ -113,7 +114,7 @@ def time_step(
     for layer, controller in enumerate(module.controllers):
         hidden, all_hidden[layer] = controller(output, all_hidden[layer])
         if module.clip > 0:
-            hidden = hidden.clamp(-module.clip, module.clip)
+            hidden = bounded(hidden, module.clip)
         which = 0 if module.shared_memory else layer
         if pass_through_memory:
             vectors = module.interfaces[layer](hidden)

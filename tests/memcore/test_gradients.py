@@ -11,6 +11,7 @@ from torch.func import grad, vmap
 
 import memcore
 from memcore import dnc
+from memcore.numerics import at_least_zero, bounded
 
 DRAWS = 10_000
 WORDS, HEADS, STEPS = 3, 2, 3
@@ -95,6 +96,21 @@ def test_cumulative_product_gradient_is_right_at_zero(dtype: torch.dtype) -> Non
             others = [float(factors[i]) for i in range(row) if i != column]
             expected = torch.tensor(others).prod().item() if column < row else 0.0
             assert float(jacobian[row, column]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_gradients_pass_at_a_bound_and_end_beyond_it() -> None:
+    """In every torch: the gradient of its clamp at the bound changed with 2.14."""
+    values = torch.tensor([-2.0, -1.0, 0.5, 1.0, 2.0], requires_grad=True)
+    found = bounded(values, 1.0)
+    (slope,) = torch.autograd.grad(found.sum(), values)
+    assert found.tolist() == [-1.0, -1.0, 0.5, 1.0, 1.0]
+    assert slope.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+    values = torch.tensor([-1.0, 0.0, 2.0, torch.nan], requires_grad=True)
+    found = at_least_zero(values)
+    (slope,) = torch.autograd.grad(found[:3].sum(), values)
+    assert found[:3].tolist() == [0.0, 0.0, 2.0]
+    assert found[3].isnan()
+    assert slope.tolist() == [0.0, 1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -617,6 +617,7 @@ def test_meta_tensors(model: Any, declines: Declines) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @models
 def test_tracing(model: Any) -> None:
