@@ -202,7 +202,7 @@ LINES = {
         "shortest path, DNC, graphs of up to 20 nodes with 60 edges",
         "at most 50 % wrong answers to paths of 3 edges",
         ShortestPathTask,
-        f"{GRAPHS} -iterations 12000",
+        f"{GRAPHS} -iterations 24000",
         (1, 2, 3, 4),
         lambda outcome: outcome.scores[3][0] <= 0.5,
     ),
