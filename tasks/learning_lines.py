@@ -116,10 +116,8 @@ LINES = {
         "copy, DNC, trained up to length 8",
         "at most 1 % wrong bits at length 32",
         CopyTask,
-        f"{COPY} -lr 0.0005 -scheduler cosine -iterations 8000 -train_on -read_heads 1 "
-        "-mem_size 16 -mem_slot 64 -sequence_max_length 4 -curriculum exponential "
-        "-curriculum_threshold 0.02 -curriculum_limit 8 "
-        "-masking -deallocation -link_sharpness",
+        f"{COPY} -lr 0.0005 -scheduler cosine -iterations 6000 -train_on -read_heads 1 "
+        "-mem_size 16 -mem_slot 64 -sequence_max_length 8",
         (8, 16, 32),
         lambda outcome: outcome.level == 8 and outcome.scores[32][0] <= 0.01,
     ),
