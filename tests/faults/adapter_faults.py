@@ -23,7 +23,7 @@ FAULTS = (
     Fault(
         "the controller's output is clamped from above only",
         "torch_adapters/time_loop.py",
-        "hidden = hidden.clamp(-module.clip, module.clip)",
+        "hidden = bounded(hidden, module.clip)",
         "hidden = hidden.clamp(max=module.clip)",
         (f"{ADAPTERS}/test_dnc.py::test_clip_bounds_the_controllers_output",),
     ),

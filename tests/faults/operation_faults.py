@@ -30,9 +30,16 @@ FAULTS = (
     Fault(
         "a read weight above 1 makes the retention negative",
         "memcore/allocation.py",
-        "read_weights).clamp(min=0)",
-        "read_weights)",
+        "kept = at_least_zero(1 - free_gates[:, None] * read_weights)",
+        "kept = 1 - free_gates[:, None] * read_weights",
         (f"{GRADIENTS}::test_read_weights_a_little_over_one_free_a_slot",),
+    ),
+    Fault(
+        "no gradient passes at a bound of 0, as from torch 2.14 on",
+        "memcore/numerics.py",
+        "torch.where(values < 0, 0.0, values)",
+        "torch.where(values <= 0, 0.0, values)",
+        (f"{GRADIENTS}::test_cumulative_product_gradient_is_right_at_zero",),
     ),
     Fault(
         "the allocation of equal usages begins with the highest slot",
