@@ -106,8 +106,13 @@ def save_checkpoint(path: Path, content: dict[str, Any], then: Before = Before.R
         raise SystemExit(f"{path}: {error.strerror or error}; no checkpoint was written") from None
 
 
-def load_checkpoint(path: Path, task: str) -> tuple[Path, dict[str, Any]]:
+def load_checkpoint(path: Path, task: str, option: str = "-resume ") -> tuple[Path, dict[str, Any]]:
     """Read what `save_checkpoint` wrote, or else the one before it.
+
+    Args:
+        path: of the file.
+        task: that it must be of.
+        option: what named the path, for messages.
 
     Returns:
         Which file it was and what it holds; ends the program with one line if neither can be used.
@@ -117,14 +122,14 @@ def load_checkpoint(path: Path, task: str) -> tuple[Path, dict[str, Any]]:
     except _RefusedError as refused:
         reason = refused
     if path.suffix != ".pt":  # of a name that is mistyped there is no checkpoint before it
-        raise SystemExit(f"-resume {path}: {reason}")
+        raise SystemExit(f"{option}{path}: {reason}")
     second = before(path)
     try:
         content = _read(second, task)
     except _RefusedError as refused:
         also = f"; the one before it, {second.name}: {refused}" if second.exists() else ""
-        raise SystemExit(f"-resume {path}: {reason}{also}") from None
-    print(f"-resume {path}: {reason}; taking the one before it, {second}")
+        raise SystemExit(f"{option}{path}: {reason}{also}") from None
+    print(f"{option}{path}: {reason}; taking the one before it, {second}")
     return second, content
 
 

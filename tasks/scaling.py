@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from memcore.backends import numba_is_missing
 from memcore.errors import how_to_install
+from task import number
 from torch_adapters import DAM, DNC, SAM, SDNC
 from torch_adapters.recurrence import MemoryRNN
 
@@ -186,15 +187,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
 
     def add(name: str, default: Any, help: str, **more: Any) -> None:
+        kind = number(int, 1) if type(default) is int else type(default)
         parser.add_argument(
-            f"-{name}", f"--{name}", default=default, help=help, **{"type": type(default), **more}
+            f"-{name}", f"--{name}", default=default, help=help, **{"type": kind, **more}
         )
 
     add("memories", list(KINDS), "which to measure", nargs="+", choices=list(KINDS), type=str)
     backends = ["reference"] if numba_is_missing() else ["reference", "numba"]
     add("backends", backends, "which to run", nargs="+", choices=["reference", "numba"], type=str)
-    add("least", 6, "fewest slots, as a power of two")
-    add("most", 24, "most slots, as a power of two")
+    add("least", 6, "fewest slots, as a power of two", type=number(int, 2, 40))  # 4 are read
+    add("most", 24, "most slots, as a power of two", type=number(int, 1, 40))
     add("stride", 2, "between the powers")
     add("steps", 100, "of a sequence; halved for a dense memory until it fits")
     add("repeats", 5, "training steps, after one to warm up")
@@ -202,7 +204,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("read_heads", 4, "read heads")
     add("threads", 2, "of torch")
     add("out", Path("scaling"), "folder for the table and the figure")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.most < options.least:
+        parser.error(f"-most {options.most}: expected at least -least, {options.least}")
+    return options
 
 
 def _processor() -> str:

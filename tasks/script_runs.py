@@ -49,7 +49,7 @@ def train_script(task: Task, arguments: Sequence[str], own: Path) -> Path:
     options = parser_of(task).parse_args(arguments)
     path = checkpoint_path(own, task.name, options.memory_type)
     if path.exists() or before(path).exists():
-        _, saved = load_checkpoint(path, task.name)
+        _, saved = load_checkpoint(path, task.name, option="")
         if saved["solved"] or saved["iteration"] >= options.iterations:
             return path
     script = Path(__file__).with_name(f"{task.name}_task.py")
@@ -81,7 +81,7 @@ def minutes_of(own: Path) -> float:
 
 def restored(task: Task, path: Path, examples: int = EXAMPLES) -> Run:
     """The run of a checkpoint, to be tested with so many examples of a length."""
-    _, saved = load_checkpoint(path, task.name)
+    _, saved = load_checkpoint(path, task.name, option="")
     parser = parser_of(task)
     parser.set_defaults(**saved["options"] | {"test_size": examples})
     run = Run(task, parser.parse_args([]), torch.device("cpu"))

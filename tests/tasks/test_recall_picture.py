@@ -59,3 +59,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         recall_picture.main([str(path), "-pairs", "17"])
     with pytest.raises(SystemExit, match="expected sam or sdnc, got a dnc"):
         recall_picture.main([str(tmp_path / "associative_recall_dnc.pt")])
+    with pytest.raises(SystemExit, match=f"^{tmp_path}/none: no such file or directory"):
+        recall_picture.main([str(tmp_path / "none")])
