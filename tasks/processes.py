@@ -29,6 +29,7 @@ class Processes:
         """What `torchrun` calls rank and world size, of all machines and of this one."""
         self.rank, self.count = rank, count
         self.rank_here, self.count_here = rank_here, count_here
+        self._wrapped: list[Any] = []  # DistributedDataParallel
         self._asked = threading.Event()
         self._all_asked = False
 
@@ -80,7 +81,18 @@ class Processes:
             raise SystemExit("another process ended: go on with -resume auto") from None
         finally:
             if distributed.is_initialized():
+                self._let_go()
                 distributed.destroy_process_group()
+
+    def _let_go(self) -> None:
+        """Have no model hold the group any more, not even one that an exception keeps.
+
+        Where torch's reducer is the last to hold it, the main thread waits for gloo's without
+        giving up the interpreter, for which that one may wait, to let go of a tensor: for ever.
+        """
+        for wrapped in self._wrapped:
+            wrapped.reducer = wrapped.logger = wrapped.process_group = None
+        self._wrapped.clear()
 
     def _connect(self) -> None:
         import torch.distributed as distributed
@@ -132,9 +144,11 @@ class Processes:
         # Where torch looks for parameters that are not in use, it does not sort the gradients anew
         # after the first iteration: the order of its sums, from three processes on, is then that
         # of a run that was never interrupted.
-        return DistributedDataParallel(
+        wrapped = DistributedDataParallel(
             _Output(model).to(device), process_group=group, find_unused_parameters=True
         )
+        self._wrapped.append(wrapped)
+        return wrapped
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
         """The means over the processes; and they learn whether one was interrupted."""

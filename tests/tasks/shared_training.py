@@ -59,12 +59,14 @@ def main(folder: Path) -> None:
     """Write what this process found for each kind."""
     processes = Processes.started()
     with processes.connected():
-        found = {kind: _iterations(made(kind, processes)) for kind in KINDS}
-    gc.collect()
+        runs = {kind: made(kind, processes) for kind in KINDS}
+        found = {kind: _iterations(run) for kind, run in runs.items()}
+    gc.collect()  # the runs are still there, as where an exception holds them
     tasks = Path("/proc/self/task").glob("*/comm")  # none, but on Linux
     threads = [path.read_text("utf-8").strip() for path in tasks]
     torch.save(found, folder / f"{processes.rank}.pt")
     torch.save(threads, folder / f"threads_{processes.rank}.pt")
+    assert len(runs) == len(KINDS)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def found(kept: Path) -> list[dict[str, list[dict[str, Any]]]]:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_no_thread_is_left_that_would_abort_the_process_at_its_end(kept: Path, rank: int) -> None:
+def test_no_thread_is_left_that_would_abort_or_hold_the_process_at_its_end(
+    kept: Path, rank: int
+) -> None:
     threads = torch.load(kept / f"threads_{rank}.pt", weights_only=True)
     assert not [name for name in threads if "gloo" in name]
 
