@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ pytest.importorskip("numba")
 
 from backend_cases import Case, assert_agree, draw, run
 from memcore.kernels import dense_states, layout
-from torch_adapters import DAM, DNC
+from torch_adapters import DAM, DNC, SAM, SDNC
 
 # What was seen over 360 cases: outputs 3e-14 and 6e-6, gradients 3e-12 and 2.5e-3: a word of one
 # number, whose cosine hardly depends on it, so that what is left of its gradient is rounding.
@@ -105,3 +106,20 @@ def test_a_large_one(
         case = Case(seed, model, (20, 40), options, 1, (5,) * 5, "padded", "none", "none",
                     "given", 0, seed == 1)  # fmt: skip
         check(case, monkeypatch)
+
+
+@pytest.mark.parametrize("model", [DNC, DAM, SAM, SDNC])
+def test_what_is_exactly_at_the_clip_passes_its_gradient(model: Any) -> None:
+    """In kernels as in the reference, and in every torch: its clamp passes none from 2.14 on."""
+    options: dict[str, Any] = {"rnn_type": "rnn", "nonlinearity": "relu", "num_hidden_layers": 1}
+    module = model(2, 3, nr_cells=16, cell_size=3, clip=0.5, dtype=torch.float64, **options)
+    cell = module.controllers[0].cells[0]
+    with torch.no_grad():
+        for name, value in cell.named_parameters():
+            value.fill_(0.5 if name == "bias_ih" else 0)
+    found = {}
+    for module.backend in ("reference", "numba"):
+        output, _ = module(torch.ones(2, 3, 2, dtype=torch.float64))
+        found[module.backend] = torch.autograd.grad(output.square().sum(), cell.bias_ih)[0]
+    assert found["reference"].abs().min() > 0
+    torch.testing.assert_close(found["numba"], found["reference"], rtol=1e-11, atol=1e-12)
