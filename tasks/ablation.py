@@ -16,7 +16,7 @@ from typing import Any
 from associative_recall_task import AssociativeRecallTask
 from copy_task import CopyTask
 from learning_lines import Line, Outcome
-from line_runs import add_options, outcome, train
+from line_runs import add_options, check, outcome, train
 from memcore.errors import how_to_install
 from repeat_copy_task import RepeatCopyTask
 from script_runs import each
@@ -113,13 +113,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         if variant not in OF_THE_DNC or "-memory_type sdnc" not in STUDIES[study].options
     ]
 
-    def one(key: Key) -> Outcome:
+    def job(key: Key) -> tuple[Line, int, Path]:
         study, variant, seed = key
-        line, name = _line(study, variant), variant.replace(",", "").replace(" ", "_")
-        found = outcome(line, train(line, seed, options.runs / f"{study}_{name}_{seed}"))
+        name = variant.replace(",", "").replace(" ", "_")
+        return _line(study, variant), seed, options.runs / f"{study}_{name}_{seed}"
+
+    def one(key: Key) -> Outcome:
+        (line, *_), (_, variant, seed) = job(key), key
+        found = outcome(line, train(*job(key)))
         print(f"{line.title}, {variant}, seed {seed}: {_described(line, found)}", flush=True)
         return found
 
+    for key in todo:  # before hours are spent on the others
+        check(*job(key))
     found = dict(zip(todo, each(one, todo, options.jobs), strict=True))
     options.out.mkdir(parents=True, exist_ok=True)
     _write(options.out / "ablation.csv", found)

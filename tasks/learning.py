@@ -12,7 +12,7 @@ from typing import Any
 
 from learning_lines import CONTRAST, LINES, Line, Outcome
 from learning_tables import draw, draw_contrast, tabulate, update
-from line_runs import add_options, curve, outcome, train
+from line_runs import add_options, check, curve, outcome, train
 from report import describe
 from script_runs import each
 
@@ -30,11 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     seeds = dict.fromkeys(options.seeds)  # each once: two runs would share a folder
     todo = [(name, seed) for name in dict.fromkeys(options.lines) for seed in seeds]
-    paths = each(
-        lambda own: train(LINES[own[0]], own[1], options.runs / f"{own[0]}_{own[1]}"),
-        todo,
-        options.jobs,
-    )
+    jobs = [(LINES[name], seed, options.runs / f"{name}_{seed}") for name, seed in todo]
+    for job in jobs:  # before hours are spent on the others
+        check(*job)
+    paths = each(lambda job: train(*job), jobs, options.jobs)
     outcomes: dict[tuple[str, int], Outcome] = {}
     curves: dict[tuple[str, int], Any] = {}
     for (name, seed), path in zip(todo, paths, strict=True):

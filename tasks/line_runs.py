@@ -12,9 +12,9 @@ from checkpoints import load_checkpoint
 from learning_lines import Line, Outcome
 from metrics import read_metrics
 from run import batch_of
-from script_runs import measured, minutes_of, restored, train_script
+from script_runs import check_options, measured, minutes_of, restored, train_script
 
-__all__ = ["add_options", "curve", "outcome", "train"]
+__all__ = ["add_options", "check", "curve", "outcome", "train"]
 
 POINTS = 100  # of a curve
 
@@ -28,9 +28,18 @@ def add_options(parser: ArgumentParser, runs: str, out: str) -> None:
     add("-out", type=Path, default=Path(out), help="folder of the tables and the figure")
 
 
+def check(line: Line, seed: int, own: Path) -> None:
+    """End the program with one line if what is in the folder is no run of that line and seed."""
+    check_options(line.task(), _arguments(line, seed), own, "-runs")
+
+
 def train(line: Line, seed: int, own: Path) -> Path:
     """Train a line to its end, in its own folder from where it is, and return its checkpoint."""
-    return train_script(line.task(), [*line.options.split(), "-seed", str(seed)], own)
+    return train_script(line.task(), _arguments(line, seed), own)
+
+
+def _arguments(line: Line, seed: int) -> list[str]:
+    return [*line.options.split(), "-seed", str(seed)]
 
 
 def outcome(line: Line, path: Path) -> Outcome:

@@ -19,10 +19,14 @@ from options import AUTO, build_parser
 from run import Run
 from task import Task
 
-__all__ = ["each", "measured", "minutes_of", "parser_of", "restored", "train_script"]
+__all__ = [
+    "check_options", "each", "measured", "minutes_of", "parser_of", "restored", "train_script",
+]  # fmt: skip
 
 EXAMPLES = 1000  # that a length is tested with
 MINUTES = "minutes"  # the file that says how long each process of a run took
+# Given to each run, not part of what it is; and what changes nothing of what it becomes.
+OWN = ("checkpoint_dir", "resume", "overwrite", "summarize_freq", "check_freq")
 
 Own = TypeVar("Own")
 Done = TypeVar("Done")
@@ -37,6 +41,33 @@ def each(function: Callable[[Own], Done], todo: Sequence[Own], jobs: int) -> lis
 def parser_of(task: Task) -> ArgumentParser:
     """The command line of a task."""
     return build_parser("", task.add_options, **task.defaults)
+
+
+def check_options(
+    task: Task, arguments: Sequence[str], own: Path, where: str, may_change: Sequence[str] = ()
+) -> None:
+    """End the program with one line if the run in a folder was trained with other options.
+
+    Options that are left out are the task's defaults here, not the checkpoint's.
+
+    Args:
+        task: of the run.
+        arguments: its options.
+        own: the folder; in one without a run of that memory all is well.
+        where: the option that chooses the folder.
+        may_change: options that may differ.
+    """
+    options = parser_of(task).parse_args(arguments)
+    path = checkpoint_path(own, task.name, options.memory_type)
+    if not path.exists() and not before(path).exists():
+        return
+    _, saved = load_checkpoint(path, task.name, option="")
+    for name, value in vars(options).items():
+        earlier = saved["options"].get(name, value)
+        if name not in (*OWN, *may_change) and value != earlier:
+            raise SystemExit(
+                f"{own} was trained with -{name} {earlier}, not {value}: another {where}"
+            )
 
 
 def train_script(task: Task, arguments: Sequence[str], own: Path) -> Path:

@@ -14,14 +14,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from checkpoints import before, checkpoint_path, load_checkpoint
-from script_runs import each, measured, minutes_of, parser_of, restored, train_script
+from script_runs import (
+    check_options,
+    each,
+    measured,
+    minutes_of,
+    parser_of,
+    restored,
+    train_script,
+)
 from task import Task, number
 
 __all__ = ["main"]
 
 OWN = ("seed", "checkpoint_dir", "resume", "overwrite")  # given to each seed
-MAY_CHANGE = ("iterations", "train_on", "test_size", "summarize_freq", "check_freq")
+MAY_CHANGE = ("iterations", "train_on", "test_size")  # a table compares seeds
 
 
 class Trained(NamedTuple):
@@ -72,31 +79,15 @@ def _task(text: str) -> Task:
 
 
 def _train(task: Task, arguments: Sequence[str], out: Path, seed: int) -> Trained:
-    own = out / str(seed)
+    own, given = out / str(seed), [*arguments, "-seed", str(seed)]
     try:
-        _check(task, arguments, own)
-        path = train_script(task, [*arguments, "-seed", str(seed)], own)
+        check_options(task, given, own, "-out", MAY_CHANGE)
+        path = train_script(task, given, own)
     except SystemExit as end:
         print(f"seed {seed}: failed", flush=True)
         return Trained(seed, None, str(end.code))
     print(f"seed {seed}: trained", flush=True)
     return Trained(seed, path)
-
-
-def _check(task: Task, arguments: Sequence[str], own: Path) -> None:
-    """A table compares seeds: none may have been trained with other options before.
-
-    Options that are left out are the task's defaults here, not the checkpoint's.
-    """
-    parser = parser_of(task)
-    path = checkpoint_path(own, task.name, parser.parse_args(arguments).memory_type)
-    if not path.exists() and not before(path).exists():
-        return
-    _, saved = load_checkpoint(path, task.name)
-    for name, value in vars(parser.parse_args(arguments)).items():
-        earlier = saved["options"].get(name, value)
-        if name not in OWN + MAY_CHANGE and value != earlier:
-            raise SystemExit(f"{own} was trained with -{name} {earlier}, not {value}: another -out")
 
 
 def _header(task: Task) -> list[str]:

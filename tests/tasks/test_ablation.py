@@ -73,6 +73,9 @@ def test_the_ablation(
 
     monkeypatch.setattr(script_runs.subprocess, "run", None)
     ablation.main([*where, *chosen])
+    monkeypatch.setitem(ablation.VARIANTS, "none", "-masking")
+    with pytest.raises(SystemExit, match=r"dnc_none_3 was trained with -masking False, not True: "):
+        ablation.main([*where, *chosen])
     assert (tmp_path / "out" / "ablation.png").read_bytes() == figure
 
 

@@ -14,8 +14,8 @@ import script_runs
 from copy_task import CopyTask
 from learning_lines import LINES, Line, Outcome
 from learning_tables import Runs, draw, draw_contrast, tabulate, update
-from line_runs import outcome, train
-from small_runs import SMALL
+from line_runs import check, outcome, train
+from small_runs import SMALL, run
 
 TABLE = Path(__file__).parents[2] / "docs" / "results" / "learning.csv"
 # What was run for the table, and whether it got there; elsewhere it may.
@@ -182,6 +182,31 @@ def test_curves_without_outcomes_are_not_drawn(tmp_path: Path) -> None:
     _, points = update(tmp_path, {}, {("copy_dnc", 0): [[1, 0.5, 0.25, 8, 32]]})
     draw(tmp_path / "curves.png", [], points)
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_run_with_other_options_is_none_of_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_pictures: None
+) -> None:
+    """The table says what a line's options lead to; nothing is trained where one differs."""
+    line = Line("one", "all", CopyTask, " ".join(SMALL) + " -iterations 2", (2,), lambda _: True)
+    own = tmp_path / "one_3"
+    check(line, 3, own)
+    run(own, "-iterations", "2", "-seed", "3", "-check_freq", "1")
+    check(line, 3, own)
+    with pytest.raises(SystemExit, match=r"one_3 was trained with -seed 3, not 4: another -runs$"):
+        check(line, 4, own)
+    with pytest.raises(SystemExit, match=r"one_3 was trained with -iterations 2, not 3: "):
+        check(line._replace(options=f"{line.options} -iterations 3"), 3, own)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(script_runs.subprocess, "run", never)
+    monkeypatch.setitem(LINES, "one", line._replace(options=f"{line.options} -clip 7"))
+    command = ["-runs", str(tmp_path), "-out", str(tmp_path / "out"), "-seeds", "2", "3"]
+    with pytest.raises(SystemExit, match=r"one_3 was trained with -clip 50.0, not 7.0: "):
+        learning.main([*command, "-lines", "one"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_fails_says_where_to_look(tmp_path: Path) -> None:
