@@ -197,11 +197,11 @@ LINES = {
         lambda outcome: outcome.scores[6][0] <= 0.1,
     ),
     "shortest_path": Line(
-        "shortest path, DNC, graphs of up to 20 nodes with 60 edges",
+        "shortest path, DNC, graphs of up to 10 nodes with 30 edges",
         "at most 50 % wrong answers to paths of 3 edges",
         ShortestPathTask,
-        f"{GRAPHS} -iterations 24000",
-        (1, 2, 3, 4),
+        f"{GRAPHS} -max_nodes 10 -digits 1 -clip 1 -iterations 60000",
+        (1, 2, 3),
         lambda outcome: outcome.scores[3][0] <= 0.5,
     ),
     "family_tree": Line(
