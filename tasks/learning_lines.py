@@ -200,7 +200,7 @@ LINES = {
         "shortest path, DNC, graphs of up to 10 nodes with 30 edges",
         "at most 50 % wrong answers to paths of 3 edges",
         ShortestPathTask,
-        f"{GRAPHS} -max_nodes 10 -digits 1 -clip 1 -iterations 60000",
+        "-scheduler cosine -train_on -iterations 60000",
         (1, 2, 3),
         lambda outcome: outcome.scores[3][0] <= 0.5,
     ),

@@ -155,7 +155,14 @@ class ShortestPathTask(GraphTask):
     # With many edges from each node, as with one, long shortest paths are too rare.
     least_neighbours = 2
     most_neighbours = 4
-    defaults = TripleTask.defaults | {"lr": 0.001, "clip": 10.0}
+    # With labels of one digit it is learned, with two it was not (docs/guides/how_to_train.md).
+    defaults = TripleTask.defaults | {
+        "digits": 1,
+        "max_nodes": 10,
+        "mem_slot": 64,
+        "lr": 0.001,
+        "clip": 1.0,
+    }
 
     def add_options(self, add: Callable[..., None]) -> None:
         """How many steps there are to plan in."""

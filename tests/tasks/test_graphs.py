@@ -259,7 +259,9 @@ def test_graphs_grow_with_the_level(kind: type[GraphTask]) -> None:
 
 def test_planning_grows_with_the_graph() -> None:
     task = ShortestPathTask()
-    own = options_of(task, "-planning_steps", "4", "-planning_per_node", "0.5")
+    own = options_of(
+        task, *"-planning_steps 4 -planning_per_node 0.5 -max_nodes 30 -digits 2".split()
+    )
     assert [task.planning(own, nodes) for nodes in (3, 4, 9)] == [6, 6, 8]
     generator = drawn(0)
     shapes = [task.shape(own, 3, generator) for _ in range(1000)]
@@ -304,7 +306,10 @@ def test_what_cannot_be_drawn() -> None:
         shortest_path_batch(2, 4, 2, 1, 1, drawn(0), -1)
 
 
-SMALL = "-batch_size 3 -nhid 8 -mem_slot 12 -mem_size 4 -read_heads 1 -max_nodes 9 -test_size 5"
+SMALL = (
+    "-batch_size 3 -nhid 8 -mem_slot 12 -mem_size 4 -read_heads 1 -max_nodes 9 -digits 2 "
+    "-test_size 5"
+)
 
 
 @pytest.mark.parametrize("memory", ["dnc", "sam"])
