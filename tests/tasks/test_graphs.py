@@ -308,7 +308,7 @@ def test_what_cannot_be_drawn() -> None:
 
 SMALL = (
     "-batch_size 3 -nhid 8 -mem_slot 12 -mem_size 4 -read_heads 1 -max_nodes 9 -digits 2 "
-    "-test_size 5"
+    "-test_size 5 -sequence_max_length 1"
 )
 
 
