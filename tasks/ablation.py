@@ -107,9 +107,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     todo: list[Key] = [
         (study, variant, seed)
-        for study in options.studies
-        for variant in options.variants
-        for seed in options.seeds
+        for study in dict.fromkeys(options.studies)
+        for variant in dict.fromkeys(options.variants)
+        for seed in dict.fromkeys(options.seeds)
         if variant not in OF_THE_DNC or "-memory_type sdnc" not in STUDIES[study].options
     ]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 
 import torch
 
 from copy_task import CopyTask
 from learning_lines import Line
-from line_runs import add_options, train
+from line_runs import add_options, check, train
 from script_runs import each, restored
 
 __all__ = ["LINE", "VARIANTS", "main"]
@@ -59,13 +60,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         for length in options.lengths
     ]
 
+    def job(key: Key) -> tuple[Line, int, Path]:
+        variant, seed = key
+        name = variant.replace(",", "").replace(" ", "_")
+        line = LINE._replace(options=f"{LINE.options} {VARIANTS[variant]}")
+        return line, seed, options.runs / f"{name}_{seed}"
+
     def one(key: Key) -> dict[Point, float]:
         variant, seed = key
-        line = LINE._replace(options=f"{LINE.options} {VARIANTS[variant]}")
-        name = variant.replace(",", "").replace(" ", "_")
-        path = train(line, seed, options.runs / f"{name}_{seed}")
+        path = train(*job(key))
         print(f"{variant}, seed {seed}: trained", flush=True)
-        run = restored(line.task(), path)
+        run = restored(LINE.task(), path)
         errors = {}
         for slots, temperature, length in points:
             run.memory.resize(slots, temperature=temperature)
@@ -73,7 +78,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             errors[slots, temperature, length] = run.test(length, generator)[0]
         return errors
 
-    todo = [(variant, seed) for variant in options.variants for seed in options.seeds]
+    variants, seeds = dict.fromkeys(options.variants), dict.fromkeys(options.seeds)
+    todo = [(variant, seed) for variant in variants for seed in seeds]
+    for key in todo:  # before hours are spent on the others
+        check(*job(key))
     found = dict(zip(todo, each(one, todo, options.jobs), strict=True))
     options.out.mkdir(parents=True, exist_ok=True)
     with open(options.out / "larger_memory.csv", "w", newline="", encoding="utf-8") as file:
@@ -84,13 +92,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 table.writerow([variant, seed, *point, f"{error:.6f}"])
     lines = ["| Option | Slots | Temperature | " + " | ".join(map(str, options.lengths)) + " |"]
     lines.append("|---" * (3 + len(options.lengths)) + "|")
-    for variant in options.variants:
+    for variant in variants:
         for slots in options.slots:
             for temperature in options.temperatures:
                 cells = []
                 for length in options.lengths:
                     own = [found[variant, seed][slots, temperature, length]
-                           for seed in options.seeds]  # fmt: skip
+                           for seed in seeds]  # fmt: skip
                     cells.append(f"{median(own):.2%} ({min(own):.2%} to {max(own):.2%})")
                 lines.append(
                     f"| {variant} | {slots} | {temperature:g} | " + " | ".join(cells) + " |"

@@ -20,10 +20,10 @@ Runs = Mapping[tuple[str, int], Any]  # by line and seed
 Rows = list[dict[str, str]]
 
 COLUMNS = (
-    "line", "seed", "target", "reached", "iterations", "solved", "level", "minutes", "parameters",
-    "length", "metric", "value",
+    "line", "seed", "options", "target", "reached", "iterations", "solved", "level", "minutes",
+    "parameters", "length", "metric", "value",
 )  # fmt: skip
-IN_WORDS = ("line", "target", "reached", "solved", "metric")
+IN_WORDS = ("line", "options", "target", "reached", "solved", "metric")
 POINTS = ("line", "seed", "iteration", "mean_loss", "mean_metric", "level", "examples")
 
 
@@ -49,7 +49,12 @@ def update(folder: Path, outcomes: Runs, curves: Runs) -> tuple[Rows, Rows]:
         (folder / "learning_curves.csv", POINTS, points),
     ]
     # Both are read before one is written.
-    merged = [_merge(_read(path, names), anew) for path, names, anew in tables]
+    kept = [_read(path, names) for path, names, _ in tables]
+    stale = _stale(kept[0])
+    merged = [
+        _merge([row for row in own if (row["line"], row["seed"]) not in stale], anew)
+        for own, (_, _, anew) in zip(kept, tables, strict=True)
+    ]
     for (path, names, _), rows in zip(tables, merged, strict=True):
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, names, lineterminator="\n")
@@ -61,7 +66,7 @@ def update(folder: Path, outcomes: Runs, curves: Runs) -> tuple[Rows, Rows]:
 
 
 def _rows(name: str, seed: int, line: Line, found: Outcome) -> Rows:
-    first = (name, seed, line.target, line.reached(found), *found[:3])
+    first = (name, seed, line.options, line.target, line.reached(found), *found[:3])
     first += (f"{found.minutes:.1f}", found.parameters)
     return [
         dict(zip(COLUMNS, map(str, (*first, length, metric, f"{value:.6f}")), strict=True))
@@ -99,6 +104,17 @@ def _trouble(row: Mapping[str | None, Any]) -> str | None:
             except ValueError:
                 return f"{name}: expected a number, got {value!r}"
     return None
+
+
+def _stale(rows: Rows) -> set[tuple[str, str]]:
+    """The runs, by line and seed, with other options than their line has now."""
+    runs = {(row["line"], row["seed"]): row["options"] for row in rows}
+    stale = {
+        own for own, given in runs.items() if own[0] in LINES and given != LINES[own[0]].options
+    }
+    for name, seed in sorted(stale):
+        print(f"{name}, seed {seed}: left out, was trained with other options")
+    return stale
 
 
 def _merge(kept: Rows, fresh: Rows) -> Rows:

@@ -15,8 +15,8 @@ from typing import TypeVar
 import torch
 
 from checkpoints import before, checkpoint_path, load_checkpoint
-from options import AUTO, build_parser
-from run import Run
+from options import AUTO, build_parser, wrong_option
+from run import NOT_KEPT, Run
 from task import Task
 
 __all__ = [
@@ -25,8 +25,6 @@ __all__ = [
 
 EXAMPLES = 1000  # that a length is tested with
 MINUTES = "minutes"  # the file that says how long each process of a run took
-# Given to each run, not part of what it is; and what changes nothing of what it becomes.
-OWN = ("checkpoint_dir", "resume", "overwrite", "summarize_freq", "check_freq")
 
 Own = TypeVar("Own")
 Done = TypeVar("Done")
@@ -46,28 +44,38 @@ def parser_of(task: Task) -> ArgumentParser:
 def check_options(
     task: Task, arguments: Sequence[str], own: Path, where: str, may_change: Sequence[str] = ()
 ) -> None:
-    """End the program with one line if the run in a folder was trained with other options.
+    """End the program with one line if what is in a folder is another run than that of a command.
 
     Options that are left out are the task's defaults here, not the checkpoint's.
 
     Args:
         task: of the run.
         arguments: its options.
-        own: the folder; in one without a run of that memory all is well.
-        where: the option that chooses the folder.
-        may_change: options that may differ.
+        own: the folder; if there is no checkpoint in it all is well.
+        where: the option that chooses the folder, for the message.
+        may_change: options that may differ, besides those of the machine and -check_freq.
     """
-    options = parser_of(task).parse_args(arguments)
+    parser = parser_of(task)
+    options = parser.parse_args(arguments)
     path = checkpoint_path(own, task.name, options.memory_type)
+    away = f"move it away, or choose another folder with {where}"
+    for other in sorted(own.glob("*.pt")):
+        if other not in (path, before(path)):
+            raise SystemExit(f"{own} holds another run, {other.name}: {away}")
     if not path.exists() and not before(path).exists():
         return
     _, saved = load_checkpoint(path, task.name, option="")
-    for name, value in vars(options).items():
-        earlier = saved["options"].get(name, value)
-        if name not in (*OWN, *may_change) and value != earlier:
-            raise SystemExit(
-                f"{own} was trained with -{name} {earlier}, not {value}: another {where}"
-            )
+    earlier = saved["options"]
+    if (wrong := wrong_option(parser, earlier)) is not None:
+        raise SystemExit(f"{own} holds a run of another version, its {wrong}: {away}")
+    differ = [
+        f"-{name} {earlier.get(name, parser.get_default(name))} (here {value})"
+        for name, value in vars(options).items()
+        if name not in (*NOT_KEPT, "check_freq", *may_change)
+        and value != earlier.get(name, parser.get_default(name))
+    ]
+    if differ:
+        raise SystemExit(f"{own} holds a run with other options, {', '.join(differ)}: {away}")
 
 
 def train_script(task: Task, arguments: Sequence[str], own: Path) -> Path:

@@ -177,7 +177,8 @@ class ShortestPathTask(GraphTask):
         if options.sequence_max_length > self.longest(options):
             raise SystemExit(
                 f"-sequence_max_length {options.sequence_max_length}: expected at most a third of "
-                f"-max_nodes {options.max_nodes}, longer shortest paths are too rare"
+                f"-max_nodes {options.max_nodes}, {self.longest(options)}; longer shortest paths "
+                "are too rare"
             )
         if options.bidirectional:
             raise SystemExit("-bidirectional: a model that reads backward sees the answer")

@@ -28,7 +28,8 @@ from task import Task, number
 __all__ = ["main"]
 
 OWN = ("seed", "checkpoint_dir", "resume", "overwrite")  # given to each seed
-MAY_CHANGE = ("iterations", "train_on", "test_size")  # a table compares seeds
+# A seed may be trained longer and tested more; the others of its table are by the same command.
+MAY_CHANGE = ("train_on", "test_size", "summarize_freq")
 
 
 class Trained(NamedTuple):
@@ -56,12 +57,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     for text in arguments:
         if text.partition("=")[0].lstrip("-") in OWN and text.startswith("-"):
             parser.error(f"{text} is not for the task: each seed is given its own")
-    parser_of(task).parse_args(arguments)  # is answered once, not by each seed
+    given = parser_of(task).parse_args(arguments)  # is answered once, not by each seed
+    # Where the rate falls with the iterations, more of them are another run.
+    more = ("iterations",) if given.scheduler == "none" else ()
+    check = partial(_refused, task, arguments, options.out, (*MAY_CHANGE, *more))
+    refused = {seed: check(seed) for seed in dict.fromkeys(options.seeds)}  # before hours are spent
     train = partial(_train, task, arguments, options.out)
     try:
-        trained = each(train, list(dict.fromkeys(options.seeds)), options.jobs)
+        done = each(train, [seed for seed, why in refused.items() if not why], options.jobs)
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on") from None
+    known = {own.seed: own for own in done}
+    trained = [known.get(seed, Trained(seed, None, why)) for seed, why in refused.items()]
     _print([_header(task), *(_row(task, options.out, own) for own in trained)])
     troubles = [f"seed {own.seed}: {own.trouble}" for own in trained if own.checkpoint is None]
     if troubles:
@@ -78,11 +85,22 @@ def _task(text: str) -> Task:
     return kind()
 
 
-def _train(task: Task, arguments: Sequence[str], out: Path, seed: int) -> Trained:
-    own, given = out / str(seed), [*arguments, "-seed", str(seed)]
+def _refused(
+    task: Task, arguments: Sequence[str], out: Path, may_change: Sequence[str], seed: int
+) -> str:
+    """Why what is in a seed's folder is another run, if it is."""
+    own = [*arguments, "-seed", str(seed)]
     try:
-        check_options(task, given, own, "-out", MAY_CHANGE)
-        path = train_script(task, given, own)
+        check_options(task, own, out / str(seed), "-out", may_change)
+    except SystemExit as end:
+        print(f"seed {seed}: failed", flush=True)
+        return str(end.code)
+    return ""
+
+
+def _train(task: Task, arguments: Sequence[str], out: Path, seed: int) -> Trained:
+    try:
+        path = train_script(task, [*arguments, "-seed", str(seed)], out / str(seed))
     except SystemExit as end:
         print(f"seed {seed}: failed", flush=True)
         return Trained(seed, None, str(end.code))

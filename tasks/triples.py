@@ -118,7 +118,7 @@ class GraphTask(TripleTask):
         if options.max_nodes > 10**options.digits:
             raise SystemExit(
                 f"-max_nodes {options.max_nodes}: with -digits {options.digits} there are "
-                f"{10**options.digits} labels"
+                f"{10**options.digits} labels, expected -digits {len(str(options.max_nodes - 1))}"
             )
         if options.max_neighbours >= options.max_nodes:
             raise SystemExit(

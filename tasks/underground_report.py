@@ -39,7 +39,11 @@ def report_on_underground(
     """
     options, network = run.options, interchanges()
     if len(network.stations) > 10**options.digits:
-        print("no test on the London Underground: -digits is too small for its stations")
+        print(
+            "no test on the London Underground: for its "
+            f"{len(network.stations)} stations there are {10**options.digits} labels, "
+            f"with -digits {options.digits}"
+        )
         return
     with _room_for(run, len(network.edges)) as note:
         _ask(run, network, longest, ask, note)

@@ -410,7 +410,7 @@ COMMANDS = [
     "mqar_task.py -batch_size 4 -memory_type none -rnn_type gru -overwriting 1 -batch_budget 20",
     "traversal_task.py -batch_size 4 -mem_slot 32",
     "family_tree_task.py -batch_size 4 -mem_slot 32 -children 3",
-    "shortest_path_task.py -batch_size 4 -mem_slot 32 -planning_per_node 0.5",
+    "shortest_path_task.py -batch_size 4 -mem_slot 32 -planning_per_node 0.5 -digits 2",
 ]
 
 

@@ -273,7 +273,11 @@ def test_planning_grows_with_the_graph() -> None:
 @pytest.mark.parametrize(
     ("task", "arguments", "message"),
     [
-        (TraversalTask(), "-digits 1", "-max_nodes 30: with -digits 1 there are 10 labels"),
+        (
+            TraversalTask(),
+            "-digits 1",
+            "-max_nodes 30: with -digits 1 there are 10 labels, expected -digits 2",
+        ),
         (
             TraversalTask(),
             "-max_nodes 5 -max_neighbours 5",
@@ -282,7 +286,7 @@ def test_planning_grows_with_the_graph() -> None:
         (
             ShortestPathTask(),
             "-sequence_max_length 4 -max_nodes 9",
-            "-sequence_max_length 4: expected at most a third of -max_nodes 9",
+            "-sequence_max_length 4: expected at most a third of -max_nodes 9, 3;",
         ),
         (ShortestPathTask(), "-bidirectional", "-bidirectional: a model that reads backward"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import learning
 import script_runs
@@ -142,6 +143,26 @@ def test_rows_that_were_not_run_again_stay(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_rows_of_a_line_that_is_trained_otherwise_now_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else one title would stand over seeds of two configurations."""
+    names = list(LINES)[:2]
+    runs = [(name, seed) for name in names for seed in (0, 1)]
+    found = Outcome(9, True, 8, {8: (0.25,)}, 1.5, 77)
+    points = [[1, 0.5, 0.25, 8, 32]]
+    update(tmp_path, dict.fromkeys(runs, found), dict.fromkeys(runs, points))
+    changed = LINES[names[0]]._replace(options=f"{LINES[names[0]].options} -clip 7")
+    monkeypatch.setitem(LINES, names[0], changed)
+    capsys.readouterr()
+    rows, curves = update(tmp_path, {runs[1]: found}, {runs[1]: points})
+    assert [(row["line"], int(row["seed"])) for row in rows] == runs[1:]
+    assert [(row["line"], int(row["seed"])) for row in curves] == runs[1:]
+    assert rows[0]["options"] == changed.options
+    left_out = f"{names[0]}, seed 0: left out, was trained with other options\n"
+    assert left_out in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -193,10 +214,16 @@ def test_a_run_with_other_options_is_none_of_the_line(
     check(line, 3, own)
     run(own, "-iterations", "2", "-seed", "3", "-check_freq", "1")
     check(line, 3, own)
-    with pytest.raises(SystemExit, match=r"one_3 was trained with -seed 3, not 4: another -runs$"):
+    away = "move it away, or choose another folder with -runs$"
+    with pytest.raises(SystemExit, match=rf"one_3 holds a run .* -seed 3 \(here 4\): {away}"):
         check(line, 4, own)
-    with pytest.raises(SystemExit, match=r"one_3 was trained with -iterations 2, not 3: "):
-        check(line._replace(options=f"{line.options} -iterations 3"), 3, own)
+    other = line._replace(options=f"{line.options} -iterations 3 -summarize_freq 7")
+    said = r"-iterations 2 \(here 3\), -summarize_freq 5 \(here 7\): "
+    with pytest.raises(SystemExit, match=rf"one_3 holds a run with other options, {said}"):
+        check(other, 3, own)
+    sam = line._replace(options=f"{line.options} -memory_type sam")
+    with pytest.raises(SystemExit, match=rf"one_3 holds another run, copy_dnc[.a-z]*.pt: {away}"):
+        check(sam, 3, own)
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError
@@ -204,9 +231,42 @@ def test_a_run_with_other_options_is_none_of_the_line(
     monkeypatch.setattr(script_runs.subprocess, "run", never)
     monkeypatch.setitem(LINES, "one", line._replace(options=f"{line.options} -clip 7"))
     command = ["-runs", str(tmp_path), "-out", str(tmp_path / "out"), "-seeds", "2", "3"]
-    with pytest.raises(SystemExit, match=r"one_3 was trained with -clip 50.0, not 7.0: "):
+    with pytest.raises(SystemExit, match=r"one_3 .* other options, -clip 50.0 \(here 7.0\): "):
         learning.main([*command, "-lines", "one"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # An option that came later, or went away since.
+        ({"clip": None}, r"other options, -clip 50.0 \(here 7.0\): "),
+        ({"colour": 3}, "of another version, its option 'colour' is none of this task: "),
+    ],
+)
+def test_a_run_of_another_version(
+    change: dict[str, int | None], message: str, tmp_path: Path, no_pictures: None
+) -> None:
+    line = Line("one", "all", CopyTask, " ".join(SMALL) + " -iterations 2", (2,), lambda _: True)
+    run(tmp_path, "-iterations", "2")
+    path = tmp_path / "copy_dnc.pt"
+    saved = torch.load(path, weights_only=True)
+    for name, value in change.items():
+        saved["options"].pop(name, None)
+        if value is not None:
+            saved["options"][name] = value
+    torch.save(saved, path)
+    (tmp_path / "copy_dnc.previous.pt").unlink(missing_ok=True)
+    if "colour" not in change:
+        check(line, 0, tmp_path)  # what is not there was the default
+    with pytest.raises(SystemExit, match=message):
+        check(line._replace(options=f"{line.options} -clip 7"), 0, tmp_path)
+    path.rename(tmp_path / "copy_dnc.previous.pt")
+    with pytest.raises(SystemExit, match=message):
+        check(line._replace(options=f"{line.options} -clip 7"), 0, tmp_path)
+    (tmp_path / "copy_dnc.previous.pt").write_bytes(b"PK")
+    with pytest.raises(SystemExit, match="not a readable checkpoint"):
+        check(line, 0, tmp_path)
 
 
 def test_a_run_that_fails_says_where_to_look(tmp_path: Path) -> None:

@@ -86,15 +86,36 @@ def test_seeds_that_fail_name_their_logs(
 
 @pytest.mark.usefixtures("_in_this_process")
 def test_seeds_of_one_table_have_the_same_options(tmp_path: Path) -> None:
-    """But for those that train longer or test more."""
+    """But for those that train longer or test more; all are looked at before one is trained."""
     swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK, "-lr", "0.01")
-    with pytest.raises(SystemExit, match=r"^seed 1: .*1 was trained with -lr 0.01, not 0.1: ano"):
-        swept(tmp_path, "-seeds", "1", "2", "--", *SMALL, *TASK, "-lr", "0.1")
-    with pytest.raises(SystemExit, match=r"^seed 1: .*1 was trained with -lr 0.01, not 0.0001: "):
+    with pytest.raises(SystemExit, match=r"^seed 1: .*1 holds .* -lr 0.01 \(here 0.1\): move"):
+        swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK, "-lr", "0.1")
+    with pytest.raises(SystemExit, match=r"^seed 1: .*1 holds .* -lr 0.01 \(here 0.0001\): "):
         swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK)  # which is the default
-    more = ("-iterations", "14", "-test_size", "6")
+    more = ("-iterations", "14", "-test_size", "6", "-summarize_freq", "4")
     swept(tmp_path, "-seeds", "1", "--", *SMALL, *more, "-lr", "0.01")
     assert b"\n14," in (tmp_path / "1" / "copy_dnc.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_the_others_are_trained_nevertheless(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK)
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match=r"^seed 1: .* -lr 0.0001 \(here 0.1\): [^\n]*$"):
+        swept(tmp_path, "-seeds", "0", "1", "--", *SMALL, *TASK, "-lr", "0.1")
+    said = capsys.readouterr().out
+    assert said.index("seed 1: failed") < said.index("seed 0: trained")
+    assert [row[:2] for row in rows(said)] == [["0", "12"], ["1", "failed"]]
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_more_iterations_are_another_run_where_the_rate_falls_with_them(tmp_path: Path) -> None:
+    falls = ("-scheduler", "cosine")
+    swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK, *falls)
+    with pytest.raises(SystemExit, match=r"^seed 1: .* -iterations 12 \(here 14\): "):
+        swept(tmp_path, "-seeds", "1", "--", *SMALL, *TASK, *falls, "-iterations", "14")
 
 
 @pytest.mark.parametrize(
