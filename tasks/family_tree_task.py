@@ -32,9 +32,9 @@ __all__ = ["FamilyTreeTask", "family_tree_batch"]
 
 def family_tree_batch(
     batch: int, generations: int, steps: int, couples: int, children: int, digits: int,
-    generator: torch.Generator,
+    generator: torch.Generator, planning: int = 0,
 ) -> Batch:  # fmt: skip
-    """The triples of family trees in random order, a person and a relation, a blank step.
+    """The triples of family trees in random order, a person and a relation, blank steps, an answer.
 
     Relations have the same labels in all examples, which are never explained; people do not.
 
@@ -46,11 +46,12 @@ def family_tree_batch(
         children: of a couple.
         digits: of a label.
         generator: what is drawn from; nothing else is.
+        planning: blank steps before that of the answer, which is blank too.
 
     Returns:
-        Input ``[B, E + 2, 3·digits·10 + 2]`` as of `lay_out`, with four triples for each child of
-        a tree, and target ``[B, 1, 3·digits]``: the digits of the person and the relation asked,
-        and of who that is.
+        Input ``[B, E + 2 + planning, 3·digits·10 + 2]`` as of `lay_out`, with four triples for each
+        child of a tree, and target ``[B, 1, 3·digits]``: the digits of the person and the relation
+        asked, and of who that is.
 
     Raises:
         MemcoreError: a wrong size; or a tree in which no relation of so many steps has one answer,
@@ -58,6 +59,7 @@ def family_tree_batch(
     """
     check_sizes(2, generations=generations)
     check_sizes(batch=batch, steps=steps, couples=couples, children=children, digits=digits)
+    check_sizes(0, planning=planning)
     if len(RELATIONS) > 10**digits:
         raise MemcoreError(f"digits: {len(RELATIONS)} relations need more than {digits}")
     chance = random.Random(int(torch.randint(2**62, (), generator=generator)))
@@ -78,12 +80,14 @@ def family_tree_batch(
     due = labelled(asked)
     query = due.clone()
     query[:, :, 2] = -1
-    phases = (shuffled(labelled(told), generator), query, torch.full_like(due, -1))
+    answer = torch.full_like(due, -1)
+    blank = answer.expand(-1, planning, -1)
+    phases = (shuffled(labelled(told), generator), query, blank, answer)
     return Batch(lay_out(phases, digits), digits_of(due, digits).flatten(2))
 
 
 class FamilyTreeTask(TripleTask):
-    """A family tree, a person and a relation, a blank step; due is the triple with who that is.
+    """A family tree, a person and a relation, blank steps; due is the triple with who that is.
 
     Channels in: person, relation and person, the flags of a new phase and of an answer. Channels
     out: person, relation and person. A batch of length ℓ has trees of ℓ + 1 generations, at most
@@ -102,6 +106,7 @@ class FamilyTreeTask(TripleTask):
         add("generations", number(int, 2, 10), 4, "most generations; a length of l has l + 1")
         add("couples", number(int, 1, 1000), 2, "couples that have children, in a generation")
         add("children", number(int, 2, MOST_CHILDREN), 2, "children of a couple")
+        add("planning_steps", number(int, 0, 2**31 - 1), 4, "blank steps before the answer")
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """As for all triples, if there are labels enough and relations go no farther than trees."""
@@ -138,7 +143,7 @@ class FamilyTreeTask(TripleTask):
         generations, steps = shape
         return family_tree_batch(
             batch_size, generations, steps, options.couples, options.children, options.digits,
-            generator,
+            generator, options.planning_steps,
         )  # fmt: skip
 
     def tests(

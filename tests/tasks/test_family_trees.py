@@ -137,14 +137,15 @@ def test_children_are_numbered_by_birth() -> None:
             assert known == [child for child in sorted(born) if tree.male[child] is sons]
 
 
-@given(seeds, st.integers(1, 4), st.integers(2, 3))
-def test_questions(seed: int, steps: int, couples: int) -> None:
-    batch = family_tree_batch(3, max(2, steps), steps, couples, 2, 2, drawn(seed))
+@given(seeds, st.integers(1, 4), st.integers(2, 3), st.integers(0, 3))
+def test_questions(seed: int, steps: int, couples: int, planning: int) -> None:
+    batch = family_tree_batch(3, max(2, steps), steps, couples, 2, 2, drawn(seed), planning)
     asked = []
     for example, target in zip(batch.input.tolist(), batch.target.tolist(), strict=True):
-        (told, ((person, relation, nobody),), answer), due = phases_of(example, 2)
-        assert due == [False, False, True]
+        (told, ((person, relation, nobody),), *blank, answer), due = phases_of(example, 2)
+        assert due == [False, False, *[False] * len(blank), True]
         assert (nobody, answer) == (-1, [(-1, -1, -1)])
+        assert blank == ([[(-1, -1, -1)] * planning] if planning else [])
         name = RELATIONS[relation]
         if steps == 1:
             found = {end for start, own, end in told if (start, own) == (person, relation)}
@@ -172,6 +173,21 @@ def test_trees_that_are_none() -> None:
         family_tree_batch(3, 2, 1, 2, 4, 2, drawn(0))
     with pytest.raises(MemcoreError, match="^digits: 46 relations need more than 1"):
         family_tree_batch(3, 2, 1, 2, 2, 1, drawn(0))
+    with pytest.raises(MemcoreError, match="^planning: expected an int of at least 0, got -1"):
+        family_tree_batch(3, 2, 1, 2, 2, 2, drawn(0), -1)
+
+
+def test_there_are_steps_to_plan_in() -> None:
+    """As many as a relation has steps at the most, and the option's number of them."""
+    task = FamilyTreeTask()
+    parser = build_parser("", task.add_options, **task.defaults)
+    for arguments, planning in (([], 4), (["-planning_steps", "0"], 0)):
+        options = parser.parse_args(arguments)
+        told = 4 * children_of(3, 2, 2)
+        (test,) = task.tests(options, 2, 3, drawn(0))
+        assert test.input.shape[1] == told + 2 + planning
+        drawn_one = task.batch(options, task.shape(options, 2, drawn(0)), 3, drawn(0))
+        assert drawn_one.input.shape[1] == told + 2 + planning
 
 
 @pytest.mark.parametrize(
