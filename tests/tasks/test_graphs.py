@@ -355,3 +355,16 @@ def test_a_run(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "on the London Underground (31 interchanges, 160 edges, with 192 slots in place of 12)"
         in said
     )
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_with_labels_too_few_for_the_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is the default."""
+    arguments = "-batch_size 3 -nhid 8 -mem_slot 12 -mem_size 4 -test_size 5 -iterations 1"
+    main(ShortestPathTask(), "", [*arguments.split(), "-checkpoint_dir", str(tmp_path)])
+    said = (
+        "no test on the London Underground: for its 31 stations there are 10 labels, with -digits 1"
+    )
+    assert said in capsys.readouterr().out
