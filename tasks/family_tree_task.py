@@ -91,7 +91,8 @@ class FamilyTreeTask(TripleTask):
 
     Channels in: person, relation and person, the flags of a new phase and of an answer. Channels
     out: person, relation and person. A batch of length ℓ has trees of ℓ + 1 generations, at most
-    ``-generations``, and relations of 1 to ℓ steps; tests have those of ℓ.
+    ``-generations``, relations of 1 to ℓ steps and, in half of the cases, fewer blank steps; tests
+    have relations of ℓ and all blank steps.
     """
 
     name = "family_tree"
@@ -133,24 +134,26 @@ class FamilyTreeTask(TripleTask):
         return options.relation_length
 
     def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
-        """Generations and steps."""
-        return min(length + 1, options.generations), half_the_most(length, generator)
+        """Generations, steps, and blank steps: all in half of the cases, else from none to all."""
+        steps = half_the_most(length, generator)
+        planning = half_the_most(options.planning_steps + 1, generator) - 1
+        return min(length + 1, options.generations), steps, planning
 
     def batch(
         self, options: argparse.Namespace, shape: Shape, batch_size: int, generator: torch.Generator
     ) -> Batch:
-        """Of `family_tree_batch`; the shape is generations and steps."""
-        generations, steps = shape
+        """Of `family_tree_batch`; the shape is generations, steps and blank steps."""
+        generations, steps, planning = shape
         return family_tree_batch(
             batch_size, generations, steps, options.couples, options.children, options.digits,
-            generator, options.planning_steps,
+            generator, planning,
         )  # fmt: skip
 
     def tests(
         self, options: argparse.Namespace, length: int, batch_size: int, generator: torch.Generator
     ) -> list[Batch]:
-        """A batch of relations of exactly so many steps."""
-        shape = min(length + 1, options.generations), length
+        """A batch of relations of exactly so many steps, and all blank steps."""
+        shape = min(length + 1, options.generations), length, options.planning_steps
         return [self.batch(options, shape, batch_size, generator)]
 
     def score(self, output: Tensor, target: Tensor) -> tuple[float, ...]:

@@ -178,7 +178,7 @@ def test_trees_that_are_none() -> None:
 
 
 def test_there_are_steps_to_plan_in() -> None:
-    """As many as a relation has steps at the most, and the option's number of them."""
+    """As many as a relation has steps at the most; in training, in half of the cases, fewer."""
     task = FamilyTreeTask()
     parser = build_parser("", task.add_options, **task.defaults)
     for arguments, planning in (([], 4), (["-planning_steps", "0"], 0)):
@@ -186,8 +186,12 @@ def test_there_are_steps_to_plan_in() -> None:
         told = 4 * children_of(3, 2, 2)
         (test,) = task.tests(options, 2, 3, drawn(0))
         assert test.input.shape[1] == told + 2 + planning
-        drawn_one = task.batch(options, task.shape(options, 2, drawn(0)), 3, drawn(0))
-        assert drawn_one.input.shape[1] == told + 2 + planning
+        generator = drawn(0)
+        shapes = [task.shape(options, 2, generator) for _ in range(300)]
+        assert {shape[2] for shape in shapes} == set(range(planning + 1))
+        assert sum(shape[2] == planning for shape in shapes) > 150
+        own = task.batch(options, shapes[0], 3, generator)
+        assert own.input.shape[1] == told + 2 + shapes[0][2]
 
 
 @pytest.mark.parametrize(
