@@ -107,7 +107,7 @@ class FamilyTreeTask(TripleTask):
         add("generations", number(int, 2, 10), 4, "most generations; a length of l has l + 1")
         add("couples", number(int, 1, 1000), 2, "couples that have children, in a generation")
         add("children", number(int, 2, MOST_CHILDREN), 2, "children of a couple")
-        add("planning_steps", number(int, 0, 2**31 - 1), 4, "blank steps before the answer")
+        add("planning_steps", number(int, 0, 2**31 - 1), 0, "most blank steps before the answer")
 
     def sizes(self, options: argparse.Namespace) -> tuple[int, int]:
         """As for all triples, if there are labels enough and relations go no farther than trees."""
@@ -136,7 +136,9 @@ class FamilyTreeTask(TripleTask):
     def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
         """Generations, steps, and blank steps: all in half of the cases, else from none to all."""
         steps = half_the_most(length, generator)
-        planning = half_the_most(options.planning_steps + 1, generator) - 1
+        planning = options.planning_steps
+        if planning:
+            planning = half_the_most(planning + 1, generator) - 1
         return min(length + 1, options.generations), steps, planning
 
     def batch(

@@ -181,8 +181,9 @@ LINES = {
         "priority sort, DNC",
         "at most 1 % wrong bits with 16 vectors",
         PrioritySortTask,
-        "-memory_type dnc -mem_slot 32 -deallocation -batch_size 32 -curriculum_limit 16 "
-        "-curriculum_threshold 0.1 -scheduler cosine -iterations 40000 -train_on",
+        "-memory_type dnc -mem_slot 32 -deallocation -batch_size 32 -sequence_max_length 8 "
+        "-curriculum_limit 16 -curriculum_threshold 0.1 -clip 10 -scheduler cosine "
+        "-iterations 20000 -train_on",
         (8, 16),
         lambda outcome: outcome.level == 16 and outcome.scores[16][0] <= 0.01,
     ),

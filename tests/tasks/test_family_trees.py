@@ -181,7 +181,7 @@ def test_there_are_steps_to_plan_in() -> None:
     """As many as a relation has steps at the most; in training, in half of the cases, fewer."""
     task = FamilyTreeTask()
     parser = build_parser("", task.add_options, **task.defaults)
-    for arguments, planning in (([], 4), (["-planning_steps", "0"], 0)):
+    for arguments, planning in (([], 0), (["-planning_steps", "4"], 4)):
         options = parser.parse_args(arguments)
         told = 4 * children_of(3, 2, 2)
         (test,) = task.tests(options, 2, 3, drawn(0))
