@@ -215,6 +215,7 @@ def _draw_line(axis: Any, line: Line, outcomes: dict[str, Rows], curves: dict[st
         if levels is not None:
             levels.plot(own[:, 0], own[:, 3], "--", color=color, alpha=0.6)
     axis.set_xlabel("iteration")
+    axis.locator_params(axis="x", nbins=6)  # long numbers would touch
     axis.set_ylabel(line.task.metrics[0])
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
