@@ -205,11 +205,36 @@ FAULTS = (
     ),
     Fault(
         "a sweep compares only what is given",
-        "tasks/sweep.py",
-        "    for name, value in vars(parser.parse_args(arguments)).items():\n",
-        "    parser.set_defaults(**saved['options'])\n"
-        "    for name, value in vars(parser.parse_args(arguments)).items():\n",
+        "tasks/script_runs.py",
+        "    differ = [\n",
+        "    parser.set_defaults(**earlier)\n"
+        "    options = parser.parse_args(arguments)\n"
+        "    differ = [\n",
         ("tests/tasks/test_sweep.py::test_seeds_of_one_table_have_the_same_options",),
+    ),
+    Fault(
+        "a sweep trains longer with a rate that fell to its end",
+        "tasks/sweep.py",
+        """more = ("iterations",) if given.scheduler == "none" else ()""",
+        """more = ("iterations",)""",
+        (
+            "tests/tasks/test_sweep.py"
+            "::test_more_iterations_are_another_run_where_the_rate_falls_with_them",
+        ),
+    ),
+    Fault(
+        "rows of a line as it was stay under its new title",
+        "tasks/learning_tables.py",
+        """if (row["line"], row["seed"]) not in stale]""",
+        """if row]""",
+        ("tests/tasks/test_learning.py::test_rows_of_a_line_that_is_trained_otherwise_now_go",),
+    ),
+    Fault(
+        "family trees are always given all steps to plan in",
+        "tasks/family_tree_task.py",
+        "        if planning:\n",
+        "        if not planning:\n",
+        ("tests/tasks/test_family_trees.py::test_there_are_steps_to_plan_in",),
     ),
     Fault(
         "an example with more queries counts for more",
