@@ -25,7 +25,7 @@ from family_trees import (
 from graphs import digits_of, distinct_labels, shuffled
 from memcore import MemcoreError
 from task import Batch, Shape, check_sizes, number
-from triples import TripleTask, half_the_most, lay_out
+from triples import TripleTask, half_the_most, lay_out, some_or_all
 
 __all__ = ["FamilyTreeTask", "family_tree_batch"]
 
@@ -136,9 +136,7 @@ class FamilyTreeTask(TripleTask):
     def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
         """Generations, steps, and blank steps: all in half of the cases, else from none to all."""
         steps = half_the_most(length, generator)
-        planning = options.planning_steps
-        if planning:
-            planning = half_the_most(planning + 1, generator) - 1
+        planning = some_or_all(options.planning_steps, generator)
         return min(length + 1, options.generations), steps, planning
 
     def batch(

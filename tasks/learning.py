@@ -10,8 +10,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from learning_figures import draw, draw_contrast
 from learning_lines import CONTRAST, LINES, Line, Outcome
-from learning_tables import draw, draw_contrast, tabulate, update
+from learning_tables import tabulate, update
 from line_runs import add_options, check, curve, outcome, train
 from report import describe
 from script_runs import each

@@ -65,14 +65,14 @@ def check_options(
     if not path.exists() and not before(path).exists():
         return
     _, saved = load_checkpoint(path, task.name, option="")
-    earlier = saved["options"]
-    if (wrong := wrong_option(parser, earlier)) is not None:
+    if (wrong := wrong_option(parser, saved["options"])) is not None:
         raise SystemExit(f"{own} holds a run of another version, its {wrong}: {away}")
+    # What came later was as it is by default.
+    earlier = {name: parser.get_default(name) for name in vars(options)} | saved["options"]
     differ = [
-        f"-{name} {earlier.get(name, parser.get_default(name))} (here {value})"
+        f"-{name} {earlier[name]} (here {value})"
         for name, value in vars(options).items()
-        if name not in (*NOT_KEPT, "check_freq", *may_change)
-        and value != earlier.get(name, parser.get_default(name))
+        if name not in (*NOT_KEPT, "check_freq", *may_change) and value != earlier[name]
     ]
     if differ:
         raise SystemExit(f"{own} holds a run with other options, {', '.join(differ)}: {away}")

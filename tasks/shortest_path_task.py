@@ -29,7 +29,7 @@ from graphs import (
 )
 from memcore import MemcoreError
 from task import Batch, Shape, check_sizes, number
-from triples import GraphTask, TripleTask, half_the_most, lay_out, logits_of
+from triples import GraphTask, TripleTask, lay_out, logits_of, some_or_all
 from underground import graph_of, interchanges
 from underground_report import report_on_underground
 
@@ -195,7 +195,7 @@ class ShortestPathTask(GraphTask):
     def shape(self, options: argparse.Namespace, length: int, generator: torch.Generator) -> Shape:
         """As of all graphs, and blank steps: all in half of the batches, else from none to all."""
         nodes, neighbours, path = super().shape(options, length, generator)
-        planning = half_the_most(self.planning(options, nodes) + 1, generator) - 1
+        planning = some_or_all(self.planning(options, nodes), generator)
         return nodes, neighbours, path, planning
 
     def largest(self, options: argparse.Namespace, length: int) -> Shape:

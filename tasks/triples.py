@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from graphs import one_hot_digits
 from task import Batch, Shape, Task, number
 
-__all__ = ["GraphTask", "TripleTask", "half_the_most", "lay_out", "logits_of"]
+__all__ = ["GraphTask", "TripleTask", "half_the_most", "lay_out", "logits_of", "some_or_all"]
 
 
 def lay_out(phases: Sequence[Tensor], digits: int) -> Tensor:
@@ -154,6 +154,14 @@ class GraphTask(TripleTask):
         """The shape with the most of all that there are at a length."""
         nodes = min(3 * length + 3, options.max_nodes)
         return nodes, min(options.max_neighbours, nodes - 1), length
+
+
+def some_or_all(most: int, generator: torch.Generator) -> int:
+    """How many blank steps there are: all in one half of the cases, from none to all in the other.
+
+    Where there are none to draw from nothing is drawn.
+    """
+    return half_the_most(most + 1, generator) - 1 if most else 0
 
 
 def half_the_most(most: int, generator: torch.Generator) -> int:

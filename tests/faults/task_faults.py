@@ -230,10 +230,10 @@ FAULTS = (
         ("tests/tasks/test_learning.py::test_rows_of_a_line_that_is_trained_otherwise_now_go",),
     ),
     Fault(
-        "family trees are always given all steps to plan in",
-        "tasks/family_tree_task.py",
-        "        if planning:\n",
-        "        if not planning:\n",
+        "there are always all steps to plan in",
+        "tasks/triples.py",
+        "    return half_the_most(most + 1, generator) - 1 if most else 0\n",
+        "    return most\n",
         ("tests/tasks/test_family_trees.py::test_there_are_steps_to_plan_in",),
     ),
     Fault(

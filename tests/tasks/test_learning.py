@@ -13,8 +13,9 @@ import torch
 import learning
 import script_runs
 from copy_task import CopyTask
+from learning_figures import draw, draw_contrast
 from learning_lines import LINES, Line, Outcome
-from learning_tables import Runs, draw, draw_contrast, tabulate, update
+from learning_tables import Runs, tabulate, update
 from line_runs import check, outcome, train
 from small_runs import SMALL, run
 
